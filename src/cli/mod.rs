@@ -1,0 +1,51 @@
+//! The command line: flags in, exit status out.
+//!
+//! The exit status is the workload's own wherever there is one. Bad input is status 2, with one line that says what
+//! and where, and nothing has been started then.
+
+mod forward;
+mod program;
+mod run;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit status when creance itself fails.
+const STATUS_FAILED: u8 = 125;
+/// Exit status for bad input.
+const STATUS_USAGE: u8 = 2;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "creance",
+    version,
+    about = "Captures the system calls of a workload from user space, for Falco",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a workload and show what it does
+    Run(run::Run),
+}
+
+/// Runs the program with the process's own arguments; gives its exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Command::Run(run) = Cli::parse().command;
+    match run.run() {
+        Ok(code) => code,
+        Err(error) => {
+            // One line, however many causes.
+            eprintln!("creance: {error:#}");
+            let is_usage = error.downcast_ref::<run::UsageError>().is_some();
+            ExitCode::from(if is_usage { STATUS_USAGE } else { STATUS_FAILED })
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What is counted. Plain numbers with one writer each; whoever wants a sum merges them.
+
+/// What one engine thread did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineCounters {
+    /// Stops of tracees, of any kind.
+    pub stops: u64,
+    /// Calls that the filter trapped.
+    pub calls_trapped: u64,
+    /// Trapped calls that turned out not to be wanted: calls of a foreign ABI, all of which are trapped.
+    pub calls_unwanted: u64,
+    /// Threads and processes that were made.
+    pub tracees_created: u64,
+    /// Threads that were gone when they were asked something. Their records say so.
+    pub tracees_gone: u64,
+    /// Requests that the kernel refused for another reason.
+    pub requests_refused: u64,
+    /// Arguments whose memory could not be read.
+    pub reads_failed: u64,
+}
+
+/// What one producer put into its ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecorderCounters {
+    /// Records written.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records lost because the ring stayed full.
+    pub records_lost: u64,
+    /// Times that a record had to wait for room.
+    pub waits_for_room: u64,
+}
+
+/// What the consumer's side of a pipeline saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConsumerCounters {
+    /// Records decoded.
+    pub records: u64,
+    /// Records that were no records: see [`crate::event::RecordError`].
+    pub decode_errors: u64,
+    /// Records that the producers say were lost.
+    pub records_lost: u64,
+    /// Events that the sink could not take.
+    pub sink_errors: u64,
+}

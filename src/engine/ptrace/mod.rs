@@ -1,0 +1,415 @@
+//! The ptrace engine: works on every Linux from 5.3, and needs no capability for its own children.
+//!
+//! The life of one call: the filter traps it, the thread stops at its entry ([`Action::Enter`]) and what its
+//! arguments point to is copied into a buffer of its own; it goes on, and stops again when the call has returned
+//! ([`Action::Finish`]); the result is read, the thread is let go, and then the record is written. One thread
+//! traces, so records are in the order of the stops even though a thread runs on before its record is written.
+//!
+//! Processes come from ptrace events, never from trapping clone or exit. An exec that is trapped stops at its
+//! entry, where its arguments are read, and then either at its event, when it succeeded, or at its exit.
+
+mod machine;
+mod tracees;
+
+use std::{
+    os::fd::OwnedFd,
+    thread,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+
+use self::{
+    machine::{Action, decide},
+    tracees::{Arrival, Held, PendingCall, Tracees},
+};
+use super::{
+    Engine, EngineError, LaunchError, Outcome, Recorder,
+    capture::{capture_arguments, capture_socket_names, clone3_flags},
+    histogram_ns,
+    process::{self, capture_process},
+    recorder::{header, with_call},
+};
+use crate::{
+    abi::{self, SyscallNr},
+    counters::EngineCounters,
+    event::{CaptureBuffer, RecordFlags, RecordHeader, RecordKind},
+    filter,
+    interest::Interest,
+    limits,
+    ring::ProducerMemory,
+    sys::{
+        Pid, RemoteAddr, Tid, clock,
+        launch::{Child, FilterState, Image},
+        procfs,
+        ptrace::{self, Call, PtraceError, Resume, StopKind, Stopped, Waited},
+    },
+};
+
+/// How long the engine sleeps between two looks while a new thread is held.
+const HELD_POLL: Duration = Duration::from_micros(20);
+
+/// A workload that is traced by ptrace(2).
+#[derive(Debug)]
+pub struct PtraceEngine {
+    child: Child,
+    interest: Interest,
+    tracees: Tracees,
+    /// The root has not yet become the workload: what it does is our own doing.
+    is_launching: bool,
+    filter: Option<FilterState>,
+    /// Held so that the workload cannot make a listener of its own (see [`crate::sys::launch`]).
+    listener: Option<OwnedFd>,
+    root_status: i32,
+    counters: EngineCounters,
+    hold_ns: Histogram<u64>,
+    /// The captures of an exec are put together here.
+    exec_captures: CaptureBuffer,
+}
+
+impl Engine for PtraceEngine {
+    fn launch(image: &Image, interest: Interest) -> Result<Self, LaunchError> {
+        // The first look-up builds the tables, which no stop should wait for.
+        let _ = abi::signature_of(abi::Abi::NATIVE, SyscallNr(0));
+        let program = filter::compile(&interest, abi::Abi::NATIVE, filter::Action::Trace)
+            .map_err(LaunchError::Filter)?;
+        let child = Child::spawn(image, program.instructions()).map_err(LaunchError::Spawn)?;
+        let root = child.pid();
+        if let Err(error) = ptrace::seize(root.leader()) {
+            // The child gives up by itself: nobody opens its gate.
+            return Err(LaunchError::Seize(error));
+        }
+        let mut tracees = Tracees::new();
+        tracees.introduce(root.leader(), root);
+        Ok(Self {
+            child,
+            interest,
+            tracees,
+            is_launching: true,
+            filter: None,
+            listener: None,
+            root_status: 0,
+            counters: EngineCounters::default(),
+            hold_ns: histogram_ns(),
+            exec_captures: CaptureBuffer::with_capacity(
+                limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
+            ),
+        })
+    }
+
+    fn root(&self) -> Pid {
+        self.child.pid()
+    }
+
+    fn run<M: ProducerMemory>(mut self, mut recorder: Recorder<M>) -> Result<Outcome, EngineError> {
+        self.child.open_gate();
+        let result = self.watch(&mut recorder);
+        let recorded = recorder.finish();
+        result?;
+        Ok(Outcome {
+            root_status: self.root_status,
+            failure: self.child.failure(),
+            filter: self.filter.or_else(|| self.child.filter_state()),
+            counters: self.counters,
+            recorded,
+            hold_ns: self.hold_ns,
+        })
+    }
+}
+
+impl PtraceEngine {
+    fn watch<M: ProducerMemory>(&mut self, recorder: &mut Recorder<M>) -> Result<(), EngineError> {
+        loop {
+            let waited = if self.tracees.has_held() { ptrace::poll() } else { ptrace::wait().map(Some) };
+            match waited.map_err(EngineError::Wait)? {
+                Some(Waited::Stopped(stop, kind)) => {
+                    let since = Instant::now();
+                    self.counters.stops += 1;
+                    if let Err(PtraceError::Refused { .. }) = self.act(stop, kind, since, recorder) {
+                        self.counters.requests_refused += 1;
+                    }
+                }
+                Some(Waited::Ended(tid, status)) => self.end(tid, status, recorder),
+                Some(Waited::NoTracees) => return Ok(()),
+                None => {
+                    thread::sleep(HELD_POLL);
+                    self.release_overdue(recorder);
+                }
+            }
+        }
+    }
+
+    /// Carries out what the state machine decides about one stop. On an error the thread is gone, or goes on
+    /// freely because its [`Stopped`] was dropped.
+    fn act<M: ProducerMemory>(
+        &mut self,
+        stop: Stopped,
+        kind: StopKind,
+        since: Instant,
+        recorder: &mut Recorder<M>,
+    ) -> Result<(), PtraceError> {
+        let tid = stop.tid();
+        let done = match decide(self.tracees.phase(tid), kind) {
+            Action::Hold => {
+                self.tracees.hold(Held { stop, kind, since });
+                return Ok(());
+            }
+            Action::Enter => self.enter(stop, since),
+            Action::Finish => self.finish(stop, since, recorder),
+            Action::Introduce(onward) => self.introduce(stop, onward, since, recorder),
+            Action::Program => self.program(stop, since, recorder),
+            Action::Deliver(onward, signal) => self.resume(stop, onward, signal, since),
+            Action::Listen => self.resume(stop, Resume::Listen, 0, since),
+        };
+        if matches!(done, Err(PtraceError::Gone { .. })) {
+            self.counters.tracees_gone += 1;
+        }
+        done
+    }
+
+    fn resume(&mut self, stop: Stopped, how: Resume, signal: i32, since: Instant) -> Result<(), PtraceError> {
+        let done = stop.resume(how, signal);
+        self.hold_ns.saturating_record(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        done
+    }
+
+    /// The filter trapped a call.
+    fn enter(&mut self, stop: Stopped, since: Instant) -> Result<(), PtraceError> {
+        let tid = stop.tid();
+        let enter_ns = clock::wall_ns();
+        let call = stop.trapped_call()?;
+        self.counters.calls_trapped += 1;
+        // The filter has tested the registers of native calls, and passes on all others.
+        let is_wanted =
+            call.abi == abi::Abi::NATIVE || self.interest.is_call_wanted(call.abi, call.nr, &call.arguments);
+        // Until the root has become the workload only its exec is the workload's.
+        let is_ours = self.is_launching && !is_exec(&call);
+        if !is_wanted || is_ours {
+            self.counters.calls_unwanted += u64::from(!is_wanted);
+            return self.resume(stop, Resume::Free, 0, since);
+        }
+        let mut captures = self.tracees.take_buffer();
+        let (flags, unread) = capture_arguments(tid, &call, &mut captures);
+        self.counters.reads_failed += unread;
+        self.tracees.enter(tid, PendingCall { call, enter_ns, flags, captures });
+        self.resume(stop, Resume::ToExit, 0, since)
+    }
+
+    /// A call has returned.
+    fn finish<M: ProducerMemory>(
+        &mut self,
+        stop: Stopped,
+        since: Instant,
+        recorder: &mut Recorder<M>,
+    ) -> Result<(), PtraceError> {
+        let tid = stop.tid();
+        // If the thread is gone, its pending call is closed at its end.
+        let result = stop.call_result()?;
+        let (pid, Some(mut pending)) = self.tracees.leave(tid) else {
+            return self.resume(stop, Resume::Free, 0, since);
+        };
+        if let Some(fd) = connected_socket(&pending.call, result) {
+            capture_socket_names(pid, fd, &mut pending.captures);
+        }
+        let header = RecordHeader { exit_ns: clock::wall_ns(), result, ..pending.header(tid, pid) };
+        let resumed = self.resume(stop, Resume::Free, 0, since);
+        recorder.record(&header, &pending.captures);
+        self.tracees.give_back(pending.captures);
+        resumed
+    }
+
+    /// A thread has made another thread or process.
+    fn introduce<M: ProducerMemory>(
+        &mut self,
+        stop: Stopped,
+        onward: Resume,
+        since: Instant,
+        recorder: &mut Recorder<M>,
+    ) -> Result<(), PtraceError> {
+        let tid = stop.tid();
+        let child = stop.event_message()?;
+        let call = stop.call_in_registers()?;
+        let pid = self.tracees.pid(tid);
+        let flags = clone_flags(tid, &call);
+        let is_thread = flags.is_some_and(|flags| flags & CLONE_THREAD != 0)
+            // clone3's flags lie in memory, which another thread may have changed since.
+            && (name_of(&call) != Some("clone3") || procfs::is_thread_of(child, pid) != Some(false));
+        let now_ns = clock::wall_ns();
+        let resumed = self.resume(stop, onward, 0, since);
+        let child_pid = if is_thread { pid } else { Pid(child.0) };
+        let arrival = self.tracees.introduce(child, child_pid);
+        if matches!(arrival, Arrival::Known) {
+            return resumed;
+        }
+        self.counters.tracees_created += 1;
+        let mut record = clone_record(now_ns, tid, pid, child, child_pid);
+        record = RecordHeader { abi: call.abi.code(), number: call.nr, ..record };
+        record.arguments = [flags.unwrap_or(0), record.arguments[1], 0, 0, 0, 0];
+        recorder.record_bare(&record);
+        match arrival {
+            // Should it be gone, its end will be reported.
+            Arrival::Held(Held { stop, kind, since }) => drop(self.act(stop, kind, since, recorder)),
+            Arrival::Ended(status) => Self::record_end(child, child_pid, status, recorder),
+            Arrival::Awaited | Arrival::Known => {}
+        }
+        resumed
+    }
+
+    /// Lets threads go whose creators did not tell of them in time: they were killed in the middle of the call.
+    fn release_overdue<M: ProducerMemory>(&mut self, recorder: &mut Recorder<M>) {
+        while let Some(Held { stop, kind, since }) = self.tracees.take_overdue() {
+            let tid = stop.tid();
+            // Without /proc nothing is known but the thread itself.
+            let (pid, parent) = procfs::thread_group(tid).unwrap_or((Pid(tid.0), Pid(0)));
+            let creator = if pid.leader() == tid { parent } else { pid };
+            let mut record = clone_record(clock::wall_ns(), creator.leader(), creator, tid, pid);
+            record.flags |= RecordFlags::FROM_CHILD.0;
+            self.tracees.introduce(tid, pid);
+            self.counters.tracees_created += 1;
+            recorder.record_bare(&record);
+            // Should it be gone, its end will be reported.
+            let _ = self.act(stop, kind, since, recorder);
+        }
+    }
+
+    /// A thread runs a new program. It is now the leader of its process, and the only thread.
+    fn program<M: ProducerMemory>(
+        &mut self,
+        stop: Stopped,
+        since: Instant,
+        recorder: &mut Recorder<M>,
+    ) -> Result<(), PtraceError> {
+        let tid = stop.tid();
+        let former = stop.event_message().unwrap_or(tid);
+        if former != tid {
+            // The old leader vanishes without a report, in whatever call it was (ptrace(2), "execve(2) under
+            // ptrace").
+            if let (pid, Some(pending)) = self.tracees.leave(tid) {
+                self.close_unreturned(tid, pid, pending, recorder);
+            }
+            self.tracees.rename(former, tid);
+        }
+        let (pid, pending) = self.tracees.leave(tid);
+        self.exec_captures.clear();
+        let now_ns = clock::wall_ns();
+        let mut record = match &pending {
+            Some(pending) => {
+                self.exec_captures.append(&pending.captures);
+                pending.header(tid, pid)
+            }
+            None => RecordHeader {
+                number: abi::number(abi::Abi::NATIVE, "execve").unwrap_or(SyscallNr(0)),
+                ..header(RecordKind::Exec, now_ns)
+            },
+        };
+        capture_process(tid, &mut self.exec_captures);
+        if self.is_launching {
+            self.is_launching = false;
+            self.filter = self.child.filter_state();
+            self.listener = self.child.take_listener();
+        }
+        let resumed = self.resume(stop, Resume::Free, 0, since);
+        record.kind = RecordKind::Exec.code();
+        record.exit_ns = now_ns;
+        (record.tid, record.pid) = (tid.as_u32(), pid.as_u32());
+        record.arguments = [u64::from(former.as_u32()), 0, 0, 0, 0, 0];
+        if self.exec_captures.has_dropped() {
+            record.flags |= RecordFlags::CAPTURES_DROPPED.0;
+        }
+        recorder.record(&record, &self.exec_captures);
+        if let Some(pending) = pending {
+            self.tracees.give_back(pending.captures);
+        }
+        resumed
+    }
+
+    /// A thread has ended.
+    fn end<M: ProducerMemory>(&mut self, tid: Tid, status: i32, recorder: &mut Recorder<M>) {
+        if tid == self.child.pid().leader() {
+            self.root_status = status;
+        }
+        let Some((pid, pending)) = self.tracees.remove(tid, status) else { return };
+        if let Some(pending) = pending {
+            self.close_unreturned(tid, pid, pending, recorder);
+        }
+        // A root that never became the workload is no process of the workload.
+        if !self.is_launching {
+            Self::record_end(tid, pid, status, recorder);
+        }
+    }
+
+    fn record_end<M: ProducerMemory>(tid: Tid, pid: Pid, status: i32, recorder: &mut Recorder<M>) {
+        let record = header(RecordKind::Exit, clock::wall_ns());
+        let (tid, pid) = (tid.as_u32(), pid.as_u32());
+        recorder.record_bare(&RecordHeader { tid, pid, result: i64::from(status), ..record });
+    }
+
+    /// Records a call that never returned.
+    fn close_unreturned<M: ProducerMemory>(
+        &mut self,
+        tid: Tid,
+        pid: Pid,
+        pending: PendingCall,
+        recorder: &mut Recorder<M>,
+    ) {
+        let mut record = RecordHeader { exit_ns: clock::wall_ns(), ..pending.header(tid, pid) };
+        record.flags |= RecordFlags::NO_RESULT.0;
+        recorder.record(&record, &pending.captures);
+        self.tracees.give_back(pending.captures);
+    }
+}
+
+impl PendingCall {
+    /// The header of the call's record, with what is known at its entry.
+    fn header(&self, tid: Tid, pid: Pid) -> RecordHeader {
+        let header = with_call(header(RecordKind::Syscall, self.enter_ns), &self.call);
+        RecordHeader { tid: tid.as_u32(), pid: pid.as_u32(), flags: self.flags.0, ..header }
+    }
+}
+
+const CLONE_THREAD: u64 = 0x0001_0000;
+
+fn name_of(call: &Call) -> Option<&'static str> {
+    abi::number_name(call.abi, call.nr)
+}
+
+fn is_exec(call: &Call) -> bool {
+    matches!(name_of(call), Some("execve" | "execveat"))
+}
+
+/// The clone flags that a call which made a thread or process stands for, the exit signal in the low byte.
+fn clone_flags(tid: Tid, call: &Call) -> Option<u64> {
+    let [first, ..] = call.arguments;
+    let bits = |flags: i32| u64::from(flags.cast_unsigned());
+    match name_of(call)? {
+        "clone" => Some(first),
+        "clone3" => clone3_flags(tid, RemoteAddr(first)),
+        "fork" => Some(bits(libc::SIGCHLD)),
+        "vfork" => Some(bits(libc::CLONE_VFORK | libc::CLONE_VM | libc::SIGCHLD)),
+        _ => None,
+    }
+}
+
+fn clone_record(now_ns: u64, tid: Tid, pid: Pid, child: Tid, child_pid: Pid) -> RecordHeader {
+    let is_thread = child_pid.leader() != child;
+    RecordHeader {
+        tid: tid.as_u32(),
+        pid: pid.as_u32(),
+        flags: if is_thread { RecordFlags::THREAD.0 } else { 0 },
+        number: SyscallNr(0),
+        result: i64::from(child.as_u32()),
+        arguments: [0, u64::from(child_pid.as_u32()), 0, 0, 0, 0],
+        ..header(RecordKind::Clone, now_ns)
+    }
+}
+
+/// The socket that a call has connected, or is about to, so that both its names are worth asking for.
+fn connected_socket(call: &Call, result: i64) -> Option<i32> {
+    let [first, ..] = call.arguments;
+    let low = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX).cast_signed();
+    match name_of(call)? {
+        "connect" if result == 0 || result == -i64::from(libc::EINPROGRESS) => Some(low(first)),
+        "accept" | "accept4" if result >= 0 => i32::try_from(result).ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,182 @@
+//! The table of tracees: which process each thread belongs to, the call that it is in, and the new threads that
+//! are held until their creators tell of them.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use super::machine::Phase;
+use crate::{
+    event::{CaptureBuffer, RecordFlags},
+    limits,
+    sys::{
+        Pid, Tid,
+        ptrace::{Call, StopKind, Stopped},
+    },
+};
+
+/// A trapped call that has not returned.
+#[derive(Debug)]
+pub(super) struct PendingCall {
+    pub(super) call: Call,
+    /// When it was trapped: wall-clock nanoseconds.
+    pub(super) enter_ns: u64,
+    pub(super) flags: RecordFlags,
+    pub(super) captures: Box<CaptureBuffer>,
+}
+
+/// A thread that stands still until its creator has told of it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) stop: Stopped,
+    pub(super) kind: StopKind,
+    pub(super) since: Instant,
+}
+
+/// What became of a thread that was introduced.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// It has not stopped yet.
+    Awaited,
+    /// It was waiting to be introduced.
+    Held(Held),
+    /// It had been introduced already.
+    Known,
+    /// It has ended already, with this wait status, and is not in the table.
+    Ended(i32),
+}
+
+/// A thread that ended before its creator told of it.
+#[derive(Debug)]
+struct EarlyEnd {
+    tid: Tid,
+    status: i32,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct Tracee {
+    pid: Pid,
+    pending: Option<PendingCall>,
+}
+
+#[derive(Debug)]
+pub(super) struct Tracees {
+    known: HashMap<Tid, Tracee>,
+    held: Vec<Held>,
+    ended: Vec<EarlyEnd>,
+    /// Buffers that no call is using.
+    buffers: Vec<Box<CaptureBuffer>>,
+}
+
+impl Tracees {
+    pub(super) fn new() -> Self {
+        let buffer = || Box::new(CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES));
+        Self {
+            known: HashMap::with_capacity(limits::TRACEES_RESERVED),
+            held: Vec::with_capacity(limits::EARLY_ENDS_MAX),
+            ended: Vec::with_capacity(limits::EARLY_ENDS_MAX),
+            buffers: std::iter::repeat_with(buffer).take(limits::CALL_BUFFERS_RESERVED).collect(),
+        }
+    }
+
+    /// Where a tracee is; `None` if it is not known.
+    pub(super) fn phase(&self, tid: Tid) -> Option<Phase> {
+        let tracee = self.known.get(&tid)?;
+        Some(if tracee.pending.is_some() { Phase::Inside } else { Phase::Outside })
+    }
+
+    /// The process of a tracee. A thread that is not known counts as its own process.
+    pub(super) fn pid(&self, tid: Tid) -> Pid {
+        self.known.get(&tid).map_or(Pid(tid.0), |tracee| tracee.pid)
+    }
+
+    /// Makes a thread known.
+    pub(super) fn introduce(&mut self, tid: Tid, pid: Pid) -> Arrival {
+        if self.known.contains_key(&tid) {
+            return Arrival::Known;
+        }
+        self.forget_old_ends();
+        if let Some(at) = self.ended.iter().position(|end| end.tid == tid) {
+            return Arrival::Ended(self.ended.swap_remove(at).status);
+        }
+        self.known.insert(tid, Tracee { pid, pending: None });
+        match self.held.iter().position(|held| held.stop.tid() == tid) {
+            Some(at) => Arrival::Held(self.held.swap_remove(at)),
+            None => Arrival::Awaited,
+        }
+    }
+
+    /// Keeps a stopped thread until it is introduced.
+    pub(super) fn hold(&mut self, held: Held) {
+        // An end that was reported for this id was that of another thread, long gone.
+        self.ended.retain(|end| end.tid != held.stop.tid());
+        self.held.push(held);
+    }
+
+    pub(super) const fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Takes a thread that has been held for too long.
+    pub(super) fn take_overdue(&mut self) -> Option<Held> {
+        let bound = Duration::from_millis(limits::NEW_TRACEE_HOLD_MS_MAX);
+        let at = self.held.iter().position(|held| held.since.elapsed() > bound)?;
+        Some(self.held.swap_remove(at))
+    }
+
+    fn forget_old_ends(&mut self) {
+        let bound = Duration::from_millis(limits::EARLY_END_MS_MAX);
+        self.ended.retain(|end| end.at.elapsed() < bound);
+    }
+
+    /// Notes that a known thread is in a call. A call that it was in before is forgotten: it cannot have two.
+    pub(super) fn enter(&mut self, tid: Tid, call: PendingCall) {
+        if let Some(tracee) = self.known.get_mut(&tid) {
+            tracee.pending = Some(call);
+        }
+    }
+
+    /// Takes the call that a thread is in, and tells its process.
+    pub(super) fn leave(&mut self, tid: Tid) -> (Pid, Option<PendingCall>) {
+        self.known.get_mut(&tid).map_or((Pid(tid.0), None), |tracee| (tracee.pid, tracee.pending.take()))
+    }
+
+    /// Gives the state of thread `former` to `tid`, the leader of its process, whose place it has taken.
+    pub(super) fn rename(&mut self, former: Tid, tid: Tid) {
+        let state = self.known.remove(&former).unwrap_or(Tracee { pid: Pid(tid.0), pending: None });
+        self.known.insert(tid, state);
+    }
+
+    /// Forgets a thread that has ended; gives its process and the call that it was in. `None` if it was not known:
+    /// its end is remembered for a while, because its creator may still tell of it.
+    pub(super) fn remove(&mut self, tid: Tid, status: i32) -> Option<(Pid, Option<PendingCall>)> {
+        if let Some(tracee) = self.known.remove(&tid) {
+            return Some((tracee.pid, tracee.pending));
+        }
+        self.held.retain(|held| held.stop.tid() != tid);
+        self.forget_old_ends();
+        if self.ended.len() < limits::EARLY_ENDS_MAX {
+            self.ended.push(EarlyEnd { tid, status, at: Instant::now() });
+        }
+        None
+    }
+
+    /// An empty buffer for the captures of a call.
+    pub(super) fn take_buffer(&mut self) -> Box<CaptureBuffer> {
+        let mut buffer = self
+            .buffers
+            .pop()
+            .unwrap_or_else(|| Box::new(CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES)));
+        buffer.clear();
+        buffer
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn give_back(&mut self, buffer: Box<CaptureBuffer>) {
+        if self.buffers.len() < limits::TRACEES_RESERVED {
+            self.buffers.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! creance captures the system calls of a workload from user space, for Falco.
+//!
+//! The crate is built in floors, and a file may use the crate's own items only from lower floors:
+//!
+//! | floor | modules | what it owns |
+//! |---|---|---|
+//! | 0 | [`limits`], [`counters`], [`abi`] | every bound; what is counted; kernel facts without I/O |
+//! | 1 | [`sys`], [`event`] | the only door to the kernel; the wire format |
+//! | 2 | [`ring`] | the transport |
+//! | 3 | [`interest`] | what can matter |
+//! | 4 | [`filter`] | interest to seccomp BPF |
+//! | 5 | [`engine`], [`decode`] | calls to records; records to events |
+//! | 6 | [`sink`] | where events go |
+//! | 7 | [`pipeline`] | the one place that knows both an engine and a sink |
+//! | 8 | `cli`, `main` | flags and exit status |
+//!
+//! The engine and the decoder never import each other: they share only the wire format and the ring.
+//! The picture is in `docs/architecture.md`.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("creance traces Linux system calls and builds on Linux only");
+
+pub mod abi;
+pub mod cli;
+pub mod counters;
+pub mod decode;
+pub mod engine;
+pub mod event;
+pub mod filter;
+pub mod interest;
+pub mod limits;
+pub mod pipeline;
+pub mod ring;
+pub mod sink;
+pub mod sys;

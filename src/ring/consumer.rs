@@ -1,0 +1,214 @@
+//! The consumer's side: poll, and sleep when there is nothing.
+//!
+//! It owns the consumer's page and writes nothing else: all other memory may be mapped read-only. It trusts no byte of
+//! that memory, so every stamp goes through [`Geometry::read`], and data is copied out before anyone looks at it.
+//!
+//! The standard library promises that atomic loads work on read-only memory only for relaxed ones. An Acquire load
+//! is therefore a relaxed load and an Acquire fence here, which orders the same and costs nothing more on x86.
+
+#![expect(unsafe_code, reason = "the consumer vouches for what it copies")]
+
+use super::memory::{Atomic, Atomics, Memory};
+use super::stamp::{Geometry, Reading};
+use super::{AttachError, Poll, PollError};
+use crate::limits::RECORD_BYTES_MAX;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const BUFFER_WORDS: usize = RECORD_BYTES_MAX / size_of::<u64>();
+
+/// The one record that a consumer has read last, in memory of its own, aligned to 8 bytes.
+pub struct RecordBuffer {
+    words: Box<[u64]>,
+    len: usize,
+}
+
+impl RecordBuffer {
+    /// A buffer that takes any record, empty at first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { words: vec![0; BUFFER_WORDS].into_boxed_slice(), len: 0 }
+    }
+}
+
+impl Default for RecordBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Deref for RecordBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        bytemuck::cast_slice::<u64, u8>(&self.words).get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Reads records from a ring, in the order in which they were reserved.
+pub struct Consumer<M: Memory> {
+    memory: Arc<M>,
+    geometry: Geometry,
+    tail: u64,
+    /// The error that this consumer has stopped at.
+    stopped: Option<PollError>,
+}
+
+impl<M: Memory> Consumer<M> {
+    /// Attaches to the ring in `memory` where its previous consumer has left off.
+    ///
+    /// # Errors
+    /// [`AttachError::Attached`] while this process has another consumer on the same memory;
+    /// [`AttachError::TailOutOfRange`] when the previous consumer has left a position that it cannot have had.
+    pub fn attach(memory: Arc<M>) -> Result<Self, AttachError> {
+        // Acquire: pairs with the Release of the previous consumer in its process, whose last word this was.
+        let tail = memory.consumer().tail.load(Ordering::Acquire);
+        // Loaded after the tail, so that it covers all that the previous consumer can have read.
+        let head = load_acquire::<M>(&memory.producers().head);
+        let geometry = memory.geometry();
+        if head.wrapping_sub(tail) > geometry.ring_bytes() || !Geometry::is_aligned(tail) {
+            return Err(AttachError::TailOutOfRange { tail, head, ring_bytes: geometry.ring_bytes() });
+        }
+        Self::attach_from(memory, tail)
+    }
+
+    /// Attaches to the ring in `memory` and gives up everything that was reserved so far, which is the way on from a
+    /// position or a stamp that makes no sense. What is lost shows in the sequence numbers of the records.
+    ///
+    /// # Errors
+    /// [`AttachError::Attached`] as for [`Consumer::attach`]; [`AttachError::TailOutOfRange`] when even `head`
+    /// is where no record can start.
+    pub fn attach_at_head(memory: Arc<M>) -> Result<Self, AttachError> {
+        let head = load_acquire::<M>(&memory.producers().head);
+        if !Geometry::is_aligned(head) {
+            let ring_bytes = memory.geometry().ring_bytes();
+            return Err(AttachError::TailOutOfRange { tail: head, head, ring_bytes });
+        }
+        let mut consumer = Self::attach_from(memory, head)?;
+        consumer.advance(0);
+        Ok(consumer)
+    }
+
+    fn attach_from(memory: Arc<M>, tail: u64) -> Result<Self, AttachError> {
+        // Acquire: pairs with the Release in `drop`: the previous consumer's reads are done.
+        if memory.is_attached().swap(true, Ordering::Acquire) {
+            return Err(AttachError::Attached);
+        }
+        let geometry = memory.geometry();
+        Ok(Self { memory, geometry, tail, stopped: None })
+    }
+
+    /// Copies the next record into `out`, if there is one. Never waits.
+    ///
+    /// # Errors
+    /// [`PollError::CorruptStamp`] when no producer that keeps to the protocol can have written what is there. The
+    /// consumer then stops for good, and every later call answers the same; [`Consumer::attach_at_head`] starts over.
+    pub fn poll(&mut self, out: &mut RecordBuffer) -> Result<Poll, PollError> {
+        if let Some(error) = self.stopped {
+            return Err(error);
+        }
+        // Each turn moves on by a granule at least, so that more turns than granules need a peer that feeds us
+        // nothing but discards. The caller then gets to do something else.
+        for _ in 0..self.geometry.granules() {
+            let stamp = self.stamp();
+            match self.geometry.read(self.tail, stamp) {
+                Reading::Pending => return Ok(self.pending()),
+                Reading::Skip { span } => self.advance(span),
+                Reading::Record { len, span } => {
+                    self.copy(len, out);
+                    self.advance(span);
+                    return Ok(Poll::Record);
+                }
+                Reading::Corrupt => {
+                    let error = PollError::CorruptStamp { position: self.tail, stamp };
+                    self.stopped = Some(error);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Poll::Empty)
+    }
+
+    /// Sleeps until there may be something to poll, `timeout` at most. Returns at once when there already is.
+    ///
+    /// # Errors
+    /// What the kernel answers when it cannot sleep: futex(2) denied, for one. The caller must then pace itself.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let sleeping = &self.memory.consumer().sleeping;
+        // A swap, as every write of this word: each then follows the one before it on either side, and a producer's
+        // zero for an earlier sleep cannot be taken for one that came after this.
+        sleeping.swap(1, Ordering::Relaxed);
+        // SeqCst: pairs with the fence in `Producer::wake_sleeper`. Either the producer sees that we sleep, or we see
+        // what it has published.
+        M::Atomics::fence(Ordering::SeqCst);
+        let outcome = if self.has_news() { Ok(()) } else { self.memory.sleep(timeout) };
+        sleeping.swap(0, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Records that producers have given up for want of room. The count is the peer's word, no more.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.memory.producers().counters.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Where this consumer reads next, in bytes since the ring began.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.tail
+    }
+
+    fn stamp(&self) -> u64 {
+        // Acquire: pairs with the Release in `Producer::publish`.
+        load_acquire::<M>(self.memory.stamps().at(self.geometry.granule(self.tail)))
+    }
+
+    fn has_news(&self) -> bool {
+        self.stopped.is_some()
+            || self.geometry.read(self.tail, self.stamp()) != Reading::Pending
+            || self.pending() == Poll::Closed
+    }
+
+    /// What it means that nothing is published at the tail.
+    fn pending(&self) -> Poll {
+        let page = self.memory.producers();
+        let is_closed = page.closed.load(Ordering::Relaxed) != 0;
+        // Acquire: pairs with the Release in `Producer::close`. The head loaded below covers all that was reserved
+        // before, so that an equal tail has drained it.
+        M::Atomics::fence(Ordering::Acquire);
+        if is_closed && page.head.load(Ordering::Relaxed) == self.tail { Poll::Closed } else { Poll::Empty }
+    }
+
+    fn copy(&self, len: usize, out: &mut RecordBuffer) {
+        let words = out.words.get_mut(..len.div_ceil(size_of::<u64>()));
+        let words = words.expect("`Geometry::read` takes no record longer than the longest");
+        // SAFETY: we are the attached consumer, since `attach_from` has set the flag and only `drop` clears it. The
+        // stamp that publishes these granules was just read with Acquire, and the tail moves after the copy.
+        unsafe { self.memory.copy_out(self.geometry.granule(self.tail), words) };
+        out.len = len;
+    }
+
+    fn advance(&mut self, span: u64) {
+        self.tail = self.tail.wrapping_add(span);
+        // Release: pairs with the Acquire in `Producer::reclaim`: our reads are done before the granules are reused.
+        self.memory.consumer().tail.store(self.tail, Ordering::Release);
+    }
+}
+
+impl<M: Memory> Drop for Consumer<M> {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `attach_from`.
+        self.memory.is_attached().store(false, Ordering::Release);
+    }
+}
+
+/// An Acquire load that also works on memory that is mapped read-only.
+#[inline]
+fn load_acquire<M: Memory>(word: &<M::Atomics as Atomics>::U64) -> u64 {
+    let value = word.load(Ordering::Relaxed);
+    M::Atomics::fence(Ordering::Acquire);
+    value
+}

@@ -1,0 +1,301 @@
+//! Starts a child that waits until it is seized, puts the filter on itself and becomes the workload.
+//!
+//! Between clone and exec the child may only make plain system calls: another thread may have held any lock at
+//! the moment of the clone. Whatever the child needs is therefore built before, and its answer goes into a page
+//! that both share.
+//!
+//! The child shares our descriptor table (`CLONE_FILES`) until its exec, which unshares it and closes what is
+//! close-on-exec (execve(2)). So the listener that it makes appears in our table by itself, and no call that the
+//! filter may trap has to carry it over. We keep it open: while a filter with a listener exists nobody can add
+//! another listener (seccomp(2), `EBUSY`), so the workload cannot take trapped calls away from us.
+#![expect(unsafe_code, reason = "the code between clone and exec is made of raw system calls")]
+
+use std::{
+    ffi::{CStr, CString},
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicI32, AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{Pid, futex};
+use crate::limits;
+
+/// What the child shall become. Everything is built before the clone.
+#[derive(Debug)]
+pub struct Image {
+    program: CString,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+}
+
+impl Image {
+    /// A program by its path, its arguments (the first is its own name) and its environment (`NAME=value`).
+    #[must_use]
+    pub const fn new(program: CString, argv: Vec<CString>, envp: Vec<CString>) -> Self {
+        Self { program, argv, envp }
+    }
+
+    /// The path of the program.
+    #[must_use]
+    pub fn program(&self) -> &CStr {
+        &self.program
+    }
+}
+
+/// How the filter was put on the workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterState {
+    /// `no_new_privs` had to be set, since `CAP_SYS_ADMIN` is missing: setuid programs and file capabilities have
+    /// no effect in the workload.
+    pub no_new_privs: bool,
+    /// We hold the filter's listener.
+    pub has_listener: bool,
+}
+
+/// Where the child failed before it became the workload, with an errno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildFailure {
+    /// Putting the filter on.
+    Filter(i32),
+    /// execve(2).
+    Exec(i32),
+}
+
+const STAGE_START: i32 = 0;
+const STAGE_FILTERED: i32 = 1;
+const STAGE_FILTER_FAILED: i32 = 2;
+const STAGE_EXEC_FAILED: i32 = 3;
+
+const GATE_SHUT: u32 = 0;
+const GATE_OPEN: u32 = 1;
+
+/// The page that the child answers into. Zero bytes are its start.
+#[repr(C)]
+struct Answer {
+    gate: AtomicU32,
+    stage: AtomicI32,
+    errno: AtomicI32,
+    no_new_privs: AtomicI32,
+    /// The listener's descriptor + 1; 0 for none.
+    listener: AtomicI32,
+}
+
+/// A child between clone and exec. Dropping it does not end it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    answer: NonNull<Answer>,
+}
+
+impl Child {
+    /// Clones the child. It waits until [`Self::open_gate`], and is killed if the calling thread ends before.
+    ///
+    /// # Errors
+    /// What mmap(2) or clone(2) says.
+    pub fn spawn(image: &Image, filter: &[libc::sock_filter]) -> io::Result<Self> {
+        let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+            strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+        };
+        let (argv, envp) = (pointers(&image.argv), pointers(&image.envp));
+        let answer = shared_answer()?;
+        let program = libc::sock_fprog {
+            len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+            filter: filter.as_ptr().cast_mut(),
+        };
+        let flags = libc::CLONE_FILES | libc::SIGCHLD;
+        // SAFETY: without CLONE_VM this is a fork: the child runs on a copy of this stack, and below it makes
+        // nothing but plain system calls until it execs or exits.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+        match i32::try_from(pid) {
+            Ok(0) => {
+                // SAFETY: the page is mapped shared and never unmapped in the child.
+                let answer = unsafe { answer.as_ref() };
+                become_workload(&image.program, &argv, &envp, &program, answer)
+            }
+            Ok(pid) if pid > 0 => Ok(Self { pid: Pid(pid), answer }),
+            _ => {
+                let error = io::Error::last_os_error();
+                unmap(answer);
+                Err(error)
+            }
+        }
+    }
+
+    /// The child's process.
+    #[must_use]
+    pub const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Lets the child go on: it has been seized.
+    pub fn open_gate(&self) {
+        let answer = self.answer();
+        // Release: pairs with the Acquire in `become_workload`.
+        answer.gate.store(GATE_OPEN, Ordering::Release);
+        // A wake that fails leaves the child to its deadline.
+        let _ = futex::wake_one(&answer.gate);
+    }
+
+    /// Why the child ended without becoming the workload; `None` if it did become it.
+    #[must_use]
+    pub fn failure(&self) -> Option<ChildFailure> {
+        let answer = self.answer();
+        // Acquire: pairs with the Release of the child's last store.
+        let stage = answer.stage.load(Ordering::Acquire);
+        let errno = answer.errno.load(Ordering::Relaxed);
+        match stage {
+            STAGE_FILTER_FAILED => Some(ChildFailure::Filter(errno)),
+            STAGE_EXEC_FAILED => Some(ChildFailure::Exec(errno)),
+            _ => None,
+        }
+    }
+
+    /// How the filter was put on; `None` before that.
+    #[must_use]
+    pub fn filter_state(&self) -> Option<FilterState> {
+        let answer = self.answer();
+        // Acquire: pairs with the Release of STAGE_FILTERED.
+        if answer.stage.load(Ordering::Acquire) == STAGE_START {
+            return None;
+        }
+        Some(FilterState {
+            no_new_privs: answer.no_new_privs.load(Ordering::Relaxed) != 0,
+            has_listener: answer.listener.load(Ordering::Relaxed) != 0,
+        })
+    }
+
+    /// Takes the listener over, once. Call it only after the child's exec or end: until then the descriptor is in
+    /// a table that both share.
+    #[must_use]
+    pub fn take_listener(&self) -> Option<OwnedFd> {
+        let fd = self.answer().listener.swap(0, Ordering::AcqRel) - 1;
+        // SAFETY: the child made this descriptor in the table that we shared, it told us its number once, and the
+        // swap hands it out once. The child's own table is another one since its exec, or gone.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    fn answer(&self) -> &Answer {
+        // SAFETY: the page is mapped from `spawn` until `drop`, aligned as pages are, and all its fields are
+        // atomics, which the child may change at any time.
+        unsafe { self.answer.as_ref() }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        unmap(self.answer);
+    }
+}
+
+fn shared_answer() -> io::Result<NonNull<Answer>> {
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice overlaps nothing of ours.
+    let page = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            size_of::<Answer>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(page.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+fn unmap(answer: NonNull<Answer>) {
+    // SAFETY: the mapping was made by `shared_answer` with this length, and its one owner gives it up here.
+    unsafe { libc::munmap(answer.as_ptr().cast(), size_of::<Answer>()) };
+}
+
+/// The child's whole life before exec. Nothing here may allocate, lock or panic.
+fn become_workload(
+    path: &CStr,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+    filter: &libc::sock_fprog,
+    answer: &Answer,
+) -> ! {
+    die_with_parent(libc::SIGKILL);
+    let deadline = Instant::now() + Duration::from_millis(limits::LAUNCH_MS_MAX);
+    // Acquire: pairs with the Release in `open_gate`.
+    while answer.gate.load(Ordering::Acquire) == GATE_SHUT {
+        if Instant::now() > deadline {
+            exit_now();
+        }
+        // Whatever ended the sleep, the loop looks again.
+        let _ = futex::wait(&answer.gate, GATE_SHUT, Duration::from_millis(limits::LAUNCH_MS_MAX));
+    }
+    die_with_parent(0);
+    restore_sigpipe();
+    if let Err(errno) = install(filter, answer) {
+        answer.errno.store(errno, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `failure`.
+        answer.stage.store(STAGE_FILTER_FAILED, Ordering::Release);
+        exit_now();
+    }
+    // Release: pairs with the Acquire in `filter_state`.
+    answer.stage.store(STAGE_FILTERED, Ordering::Release);
+    // SAFETY: `path` ends with a NUL; both vectors end with a null pointer and point to strings that live in this
+    // copy of the address space.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    answer.errno.store(errno_now(), Ordering::Relaxed);
+    // Release: pairs with the Acquire in `failure`.
+    answer.stage.store(STAGE_EXEC_FAILED, Ordering::Release);
+    exit_now()
+}
+
+/// Puts the filter on, with the listener if the kernel gives one, and with `no_new_privs` only if it must be.
+fn install(filter: &libc::sock_fprog, answer: &Answer) -> Result<(), i32> {
+    // Without SPEC_ALLOW kernels before 5.16 slow the whole workload down by their mitigation of speculative store
+    // bypass (seccomp(2), Linux 4.17).
+    let spec_allow = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    let mut flags = spec_allow | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // Three tries suffice: each error below is answered once.
+    for _ in 0..3 {
+        // SAFETY: `filter` points to a program of `len` instructions that the kernel copies before it returns.
+        let fd = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, filter) };
+        if fd >= 0 {
+            if flags != spec_allow {
+                answer.listener.store(i32::try_from(fd).unwrap_or(-1).saturating_add(1), Ordering::Relaxed);
+            }
+            return Ok(());
+        }
+        match errno_now() {
+            libc::EACCES => {
+                // SAFETY: this prctl takes integers only.
+                unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+                answer.no_new_privs.store(1, Ordering::Relaxed);
+            }
+            // EBUSY: a container runtime holds a listener over us, so the workload cannot get one either.
+            libc::EBUSY => flags = spec_allow,
+            errno => return Err(errno),
+        }
+    }
+    Err(errno_now())
+}
+
+fn die_with_parent(signal: i32) {
+    // SAFETY: this prctl takes integers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
+}
+
+/// Rust's runtime ignores SIGPIPE, and an ignored signal stays ignored over exec; the workload shall have what
+/// programs usually have.
+fn restore_sigpipe() {
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+fn errno_now() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+fn exit_now() -> ! {
+    // SAFETY: _exit runs no handlers and never returns.
+    unsafe { libc::_exit(127) }
+}

@@ -1,0 +1,221 @@
+//! Reading a tracee's memory with process_vm_readv(2).
+//!
+//! A range is only read whole or up to a page that is not there, since the kernel stops at the first element of
+//! the vector that it cannot copy. So every range here ends at a page boundary at the latest.
+
+use std::io::IoSliceMut;
+
+use nix::{
+    errno::Errno,
+    sys::uio::{RemoteIoVec, process_vm_readv},
+    unistd,
+};
+
+use super::{RemoteAddr, Tid};
+use crate::limits;
+
+/// Smallest page of any architecture. A larger real page only costs another element in the vector.
+const PAGE_BYTES: u64 = 4096;
+
+/// Strings that one call reads together: no system call has more.
+pub const STRINGS_MAX: usize = 4;
+
+/// Why memory could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RemoteReadError {
+    /// The thread is no more.
+    #[error("reading at {addr}: thread {tid} is gone")]
+    Gone {
+        /// The thread.
+        tid: Tid,
+        /// Where the read began.
+        addr: RemoteAddr,
+    },
+    /// The kernel does not let us: another user's process, or one that is not dumpable, without `CAP_SYS_PTRACE`.
+    #[error("reading at {addr} in thread {tid} is not permitted")]
+    Denied {
+        /// The thread.
+        tid: Tid,
+        /// Where the read began.
+        addr: RemoteAddr,
+    },
+    /// Nothing is mapped there.
+    #[error("nothing is mapped at {addr} in thread {tid}")]
+    Unmapped {
+        /// The thread.
+        tid: Tid,
+        /// Where the read began.
+        addr: RemoteAddr,
+    },
+}
+
+/// A string found in a tracee's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteString {
+    /// Bytes before its NUL, or before the end of what was read.
+    pub len: usize,
+    /// Whether its NUL was found.
+    pub is_terminated: bool,
+}
+
+/// Reads `buf.len()` bytes at `addr`, or fewer where a page is missing on the way; tells how many.
+///
+/// # Errors
+/// [`RemoteReadError`] if not even the first byte can be read.
+pub fn read_remote(tid: Tid, addr: RemoteAddr, buf: &mut [u8]) -> Result<usize, RemoteReadError> {
+    if buf.is_empty() {
+        return Ok(0);
+    }
+    let want = buf.len();
+    // 17 pages cover the longest read that anything here asks for.
+    let mut ranges = [RemoteIoVec { base: 0, len: 0 }; 17];
+    let used = split_at_pages(addr, want, &mut ranges);
+    vm_read(tid, addr, buf, ranges.get(..used).unwrap_or_default())
+}
+
+/// Reads a NUL-terminated string at `addr` into `buf`, page by page, so that a string at the very end of a mapping
+/// is read as well.
+///
+/// # Errors
+/// [`RemoteReadError`] if not even its first byte can be read.
+pub fn read_string(tid: Tid, addr: RemoteAddr, buf: &mut [u8]) -> Result<RemoteString, RemoteReadError> {
+    let mut len = 0;
+    while len < buf.len() {
+        let at = addr.plus(len as u64);
+        let chunk_len = bytes_left_in_page(at).min(buf.len() - len).min(limits::PATH_BYTES_MAX);
+        let Some(chunk) = buf.get_mut(len..).and_then(|rest| rest.get_mut(..chunk_len)) else { break };
+        let read = match read_remote(tid, at, chunk) {
+            Ok(read) => read,
+            Err(error) if len == 0 => return Err(error),
+            Err(_) => break,
+        };
+        let chunk = chunk.get(..read).unwrap_or_default();
+        if let Some(end) = chunk.iter().position(|&byte| byte == 0) {
+            return Ok(RemoteString { len: len + end, is_terminated: true });
+        }
+        len += read;
+        if read < chunk_len {
+            break;
+        }
+    }
+    Ok(RemoteString { len, is_terminated: false })
+}
+
+/// The first bytes of up to [`STRINGS_MAX`] strings, read by one system call in nearly all cases.
+#[derive(Debug)]
+pub struct StringHeads {
+    bytes: [u8; STRINGS_MAX * limits::STRING_FIRST_READ_BYTES],
+    /// Bytes read without a gap from the start of `bytes`.
+    read: usize,
+}
+
+impl StringHeads {
+    /// Reads the first bytes of the strings at `addrs` (those beyond [`STRINGS_MAX`] are ignored). A string that
+    /// could not be read is simply not there: [`Self::string`] tells.
+    #[must_use]
+    pub fn read(tid: Tid, addrs: &[RemoteAddr]) -> Self {
+        const HEAD: usize = limits::STRING_FIRST_READ_BYTES;
+        let mut heads = Self { bytes: [0; STRINGS_MAX * HEAD], read: 0 };
+        let mut ranges = [RemoteIoVec { base: 0, len: 0 }; 2 * STRINGS_MAX];
+        let mut used = 0;
+        let count = addrs.len().min(STRINGS_MAX);
+        for &addr in addrs.iter().take(count) {
+            let Some(rest) = ranges.get_mut(used..) else { break };
+            used += split_at_pages(addr, HEAD, rest);
+        }
+        let (Some(first), Some(buf)) = (addrs.first(), heads.bytes.get_mut(..count * HEAD)) else {
+            return heads;
+        };
+        heads.read = vm_read(tid, *first, buf, ranges.get(..used).unwrap_or_default()).unwrap_or(0);
+        heads
+    }
+
+    /// The string with this index, without its NUL, if its head was read and holds the NUL.
+    #[must_use]
+    pub fn string(&self, index: usize) -> Option<&[u8]> {
+        let start = index * limits::STRING_FIRST_READ_BYTES;
+        let end = self.read.min(start + limits::STRING_FIRST_READ_BYTES);
+        let head = self.bytes.get(start..end)?;
+        head.get(..head.iter().position(|&byte| byte == 0)?)
+    }
+}
+
+/// Splits `len` bytes at `addr` into ranges that each lie within one page; tells how many ranges it made. What
+/// does not fit into `ranges` is left out.
+fn split_at_pages(addr: RemoteAddr, len: usize, ranges: &mut [RemoteIoVec]) -> usize {
+    let (mut at, mut left, mut used) = (addr, len, 0);
+    for range in ranges {
+        if left == 0 {
+            break;
+        }
+        let piece = bytes_left_in_page(at).min(left);
+        // On a 32-bit creance an address beyond its own could not be passed; there is no such build.
+        *range = RemoteIoVec { base: usize::try_from(at.0).unwrap_or(0), len: piece };
+        at = at.plus(piece as u64);
+        left -= piece;
+        used += 1;
+    }
+    used
+}
+
+fn bytes_left_in_page(addr: RemoteAddr) -> usize {
+    usize::try_from(PAGE_BYTES - addr.0 % PAGE_BYTES).unwrap_or(1)
+}
+
+fn vm_read(
+    tid: Tid,
+    addr: RemoteAddr,
+    buf: &mut [u8],
+    ranges: &[RemoteIoVec],
+) -> Result<usize, RemoteReadError> {
+    match process_vm_readv(unistd::Pid::from_raw(tid.0), &mut [IoSliceMut::new(buf)], ranges) {
+        Ok(0) => Err(RemoteReadError::Unmapped { tid, addr }),
+        Ok(read) => Ok(read),
+        Err(Errno::ESRCH) => Err(RemoteReadError::Gone { tid, addr }),
+        Err(Errno::EPERM) => Err(RemoteReadError::Denied { tid, addr }),
+        Err(_) => Err(RemoteReadError::Unmapped { tid, addr }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own_tid() -> Tid {
+        Tid(unistd::gettid().as_raw())
+    }
+
+    fn addr_of(bytes: &[u8]) -> RemoteAddr {
+        RemoteAddr(bytes.as_ptr().addr() as u64)
+    }
+
+    #[test]
+    fn several_strings_are_read_at_once() {
+        let long = [b'x'; 300];
+        let heads =
+            StringHeads::read(own_tid(), &[addr_of(b"/etc/shadow\0"), addr_of(&long), addr_of(b"\0")]);
+        assert_eq!(heads.string(0), Some(&b"/etc/shadow"[..]));
+        assert_eq!(heads.string(1), None, "its NUL is not within the first bytes");
+        assert_eq!(heads.string(2), Some(&b""[..]));
+        assert_eq!(heads.string(3), None);
+    }
+
+    #[test]
+    fn a_long_string_is_read_over_page_boundaries() {
+        let mut text = vec![b'a'; 3 * 4096];
+        text.push(0);
+        let mut buf = vec![0; 4 * 4096];
+        let string = read_string(own_tid(), addr_of(&text), &mut buf).unwrap();
+        assert_eq!(string, RemoteString { len: 3 * 4096, is_terminated: true });
+        let string = read_string(own_tid(), addr_of(&text), &mut buf[..100]).unwrap();
+        assert_eq!(string, RemoteString { len: 100, is_terminated: false });
+    }
+
+    #[test]
+    fn an_unmapped_address_is_told() {
+        let mut buf = [0; 8];
+        let error = read_remote(own_tid(), RemoteAddr(8), &mut buf).unwrap_err();
+        assert!(matches!(error, RemoteReadError::Unmapped { .. }), "{error}");
+        assert_eq!(StringHeads::read(own_tid(), &[RemoteAddr(8), addr_of(b"a\0")]).string(1), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! Texts and links under `/proc`, read into the caller's buffer without allocating.
+#![expect(unsafe_code, reason = "readlink(2) into a borrowed buffer has no safe wrapper")]
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    io::{self, Read, Write},
+};
+
+use nix::unistd::{AccessFlags, access};
+
+use super::{Pid, Tid};
+
+/// Reads the text `/proc/ID/NAME` into `buf`; tells how many bytes it took and whether there was more.
+///
+/// # Errors
+/// What open(2) or read(2) says: `ENOENT` when the thread is gone, `EACCES` when it is not ours to read.
+pub fn read_text(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<(usize, bool)> {
+    let mut path = [0; PATH_BYTES];
+    let path = format_path(&mut path, format_args!("/proc/{tid}/{name}"))?;
+    let path = path.to_str().map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut file = File::open(path)?;
+    let mut len = 0;
+    while let Some(rest) = buf.get_mut(len..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest)? {
+            0 => return Ok((len, false)),
+            read => len += read,
+        }
+    }
+    Ok((len, file.read(&mut [0])? > 0))
+}
+
+/// Reads the link `/proc/ID/NAME` into `buf`; tells how many bytes it took. A text that fills `buf` may have been
+/// cut.
+///
+/// # Errors
+/// What readlink(2) says.
+pub fn read_link(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<usize> {
+    let mut path = [0; PATH_BYTES];
+    link(format_path(&mut path, format_args!("/proc/{tid}/{name}"))?, buf)
+}
+
+/// Reads where the descriptor `fd` of a thread points to: the link `/proc/TID/fd/FD`.
+///
+/// # Errors
+/// What readlink(2) says: `ENOENT` when there is no such descriptor.
+pub fn read_fd_link(tid: Tid, fd: i32, buf: &mut [u8]) -> io::Result<usize> {
+    let mut path = [0; PATH_BYTES];
+    link(format_path(&mut path, format_args!("/proc/{tid}/fd/{fd}"))?, buf)
+}
+
+/// Whether the thread belongs to the process, as `/proc/PID/task` shows it; `None` if `/proc` does not show even
+/// the process.
+#[must_use]
+pub fn is_thread_of(tid: Tid, pid: Pid) -> Option<bool> {
+    if exists(format_args!("/proc/{pid}/task/{tid}")) {
+        return Some(true);
+    }
+    exists(format_args!("/proc/{pid}")).then_some(false)
+}
+
+/// The process and parent of a thread, from `/proc/TID/status`.
+///
+/// # Errors
+/// As [`read_text`]; `InvalidData` if the text has no `Tgid:` or `PPid:` line.
+pub fn thread_group(tid: Tid) -> io::Result<(Pid, Pid)> {
+    let mut text = [0; 1024];
+    let (len, _) = read_text(tid, "status", &mut text)?;
+    let text = text.get(..len).unwrap_or_default();
+    let field = |name: &[u8]| {
+        let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+        std::str::from_utf8(line).ok()?.trim().parse().ok().map(Pid)
+    };
+    field(b"Tgid:").zip(field(b"PPid:")).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Room for the longest path made here: `/proc/2147483647/task/2147483647`.
+const PATH_BYTES: usize = 64;
+
+fn format_path<'a>(buf: &'a mut [u8; PATH_BYTES], args: std::fmt::Arguments<'_>) -> io::Result<&'a CStr> {
+    let mut rest = &mut buf[..PATH_BYTES - 1];
+    rest.write_fmt(args)?;
+    CStr::from_bytes_until_nul(buf).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+fn exists(args: std::fmt::Arguments<'_>) -> bool {
+    let mut path = [0; PATH_BYTES];
+    format_path(&mut path, args).is_ok_and(|path| access(path, AccessFlags::F_OK).is_ok())
+}
+
+fn link(path: &CStr, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `path` ends with a NUL; the kernel writes at most `buf.len()` bytes into `buf`, which we hold
+    // mutably until the call returns, and adds no NUL.
+    let len = unsafe { libc::readlink(path.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+    usize::try_from(len).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_longer_than_the_buffer_is_told() {
+        let tid = Tid(nix::unistd::gettid().as_raw());
+        let mut buf = [0; 16];
+        assert_eq!(read_text(tid, "status", &mut buf).unwrap(), (16, true));
+        assert!(buf.starts_with(b"Name:"));
+        let mut buf = [0; 8192];
+        let (len, more) = read_text(tid, "status", &mut buf).unwrap();
+        assert!(len > 100 && !more);
+    }
+
+    #[test]
+    fn own_thread_group_is_found() {
+        let tid = Tid(nix::unistd::gettid().as_raw());
+        let pid = Pid(nix::unistd::getpid().as_raw());
+        assert_eq!(thread_group(tid).unwrap(), (pid, Pid(nix::unistd::getppid().as_raw())));
+        assert_eq!(is_thread_of(tid, pid), Some(true));
+        assert_eq!(is_thread_of(Tid(1), pid), Some(false));
+    }
+}

@@ -1,0 +1,295 @@
+//! ptrace(2) with stops as values: a thread that stands still is a [`Stopped`], and the only way to let it go on
+//! is to consume it.
+//!
+//! All of this must be called on the thread that seized the tracees: the kernel ties ptrace to it. Read the
+//! section "Attaching and detaching" and "Stopped states" of ptrace(2) before you edit.
+#![expect(unsafe_code, reason = "signals here include the real-time ones, which nix has no type for")]
+
+use std::{io, mem, ptr};
+
+use nix::errno::Errno;
+
+use super::Tid;
+use crate::abi::{Abi, SyscallNr};
+
+/// What a seized tracee reports, and that it dies with us.
+const OPTIONS: i32 = libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACESECCOMP
+    | libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_EXITKILL;
+
+/// A request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PtraceError {
+    /// The thread is no more, or no longer stands still because it was killed. Its end will be reported by
+    /// [`wait`].
+    #[error("thread {tid} is gone")]
+    Gone {
+        /// The thread.
+        tid: Tid,
+    },
+    /// The kernel refused.
+    #[error("ptrace request {request} on thread {tid}: {errno}")]
+    Refused {
+        /// The request.
+        request: &'static str,
+        /// The thread.
+        tid: Tid,
+        /// Why.
+        errno: Errno,
+    },
+}
+
+/// Attaches to a thread without stopping it (PTRACE_SEIZE); its children are attached to as well.
+///
+/// # Errors
+/// [`PtraceError`]: `EPERM` if the thread is not ours to trace or has a tracer.
+pub fn seize(tid: Tid) -> Result<(), PtraceError> {
+    request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, libc::c_long::from(OPTIONS))
+}
+
+/// What [`wait`] saw.
+#[derive(Debug)]
+pub enum Waited {
+    /// A thread stands still.
+    Stopped(Stopped, StopKind),
+    /// A thread has ended, with this wait status (wait(2)).
+    Ended(Tid, i32),
+    /// No tracee is left.
+    NoTracees,
+}
+
+/// Why a thread stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopKind {
+    /// The filter trapped a call, which has not begun.
+    Seccomp,
+    /// A call has returned. Comes only after [`Resume::ToExit`].
+    SyscallExit,
+    /// It made another thread or process: [`Stopped::event_message`] is its tid.
+    Created,
+    /// It runs a new program: [`Stopped::event_message`] is the tid that it had before.
+    Exec,
+    /// A signal is about to be delivered.
+    Signal(i32),
+    /// It is in a group-stop, by this signal.
+    Group(i32),
+    /// It is new, or a group-stop has ended.
+    Trap,
+}
+
+/// Waits until a thread that this thread traces stands still or ends.
+///
+/// # Errors
+/// What waitpid(2) says, other than that there are no children and that a signal came.
+pub fn wait() -> io::Result<Waited> {
+    loop {
+        if let Some(waited) = wait_with(0)? {
+            return Ok(waited);
+        }
+    }
+}
+
+/// As [`wait`], but does not wait: `None` if nothing has happened.
+///
+/// # Errors
+/// As [`wait`].
+pub fn poll() -> io::Result<Option<Waited>> {
+    wait_with(libc::WNOHANG)
+}
+
+fn wait_with(options: i32) -> io::Result<Option<Waited>> {
+    let mut status = 0;
+    // SAFETY: `status` is a local that outlives the call. __WNOTHREAD keeps children of other threads of this
+    // process out: they are not ours.
+    let tid = unsafe { libc::waitpid(-1, &raw mut status, options | libc::__WALL | libc::__WNOTHREAD) };
+    match tid {
+        1.. => Ok(Some(waited(Tid(tid), status))),
+        0 => Ok(None),
+        _ => match Errno::last() {
+            Errno::EINTR => Ok(None),
+            Errno::ECHILD => Ok(Some(Waited::NoTracees)),
+            errno => Err(errno.into()),
+        },
+    }
+}
+
+fn waited(tid: Tid, status: i32) -> Waited {
+    if !libc::WIFSTOPPED(status) {
+        return Waited::Ended(tid, status);
+    }
+    let signal = libc::WSTOPSIG(status);
+    let kind = match status >> 16 {
+        libc::PTRACE_EVENT_SECCOMP => StopKind::Seccomp,
+        libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => StopKind::Created,
+        libc::PTRACE_EVENT_EXEC => StopKind::Exec,
+        libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => StopKind::Group(signal),
+        // An event that was not asked for cannot come; if it does, the thread simply goes on.
+        event if event != 0 => StopKind::Trap,
+        // PTRACE_O_TRACESYSGOOD sets bit 7 for the stops of system calls.
+        _ if signal == libc::SIGTRAP | 0x80 => StopKind::SyscallExit,
+        _ => StopKind::Signal(signal),
+    };
+    Waited::Stopped(Stopped { tid }, kind)
+}
+
+/// How a thread goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Until something happens (PTRACE_CONT).
+    Free,
+    /// Until the call that it is in has returned, at the latest (PTRACE_SYSCALL).
+    ToExit,
+    /// It stays in its group-stop, but SIGCONT is reported (PTRACE_LISTEN).
+    Listen,
+}
+
+/// A thread that stands still. Nobody else can let it go on, so a value that is dropped resumes it freely.
+#[derive(Debug)]
+#[must_use = "the thread stands still until it is resumed"]
+pub struct Stopped {
+    tid: Tid,
+}
+
+impl Stopped {
+    /// Which thread.
+    #[must_use]
+    pub const fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Lets the thread go on, with `signal` delivered to it unless that is 0.
+    ///
+    /// # Errors
+    /// [`PtraceError::Gone`] if it was killed where it stood.
+    pub fn resume(self, how: Resume, signal: i32) -> Result<(), PtraceError> {
+        let tid = self.tid;
+        mem::forget(self);
+        let (name, code) = match how {
+            Resume::Free => ("PTRACE_CONT", libc::PTRACE_CONT),
+            Resume::ToExit => ("PTRACE_SYSCALL", libc::PTRACE_SYSCALL),
+            Resume::Listen => ("PTRACE_LISTEN", libc::PTRACE_LISTEN),
+        };
+        request(name, code, tid, libc::c_long::from(signal))
+    }
+
+    /// The call that the filter trapped, at [`StopKind::Seccomp`]. Its ABI is what the kernel says, not what the
+    /// code segment suggests.
+    ///
+    /// # Errors
+    /// [`PtraceError`]
+    pub fn trapped_call(&self) -> Result<Call, PtraceError> {
+        let info = self.syscall_info()?;
+        if info.op != libc::PTRACE_SYSCALL_INFO_SECCOMP {
+            return Err(self.refused("PTRACE_GET_SYSCALL_INFO", Errno::EINVAL));
+        }
+        // SAFETY: `op` says that the kernel filled in this member of the union; all of it are plain integers.
+        let call = unsafe { info.u.seccomp };
+        // The register is 64 bits wide, but the kernel looks at 32 of them (seccomp(2), `struct seccomp_data`).
+        let nr = SyscallNr(u32::try_from(call.nr & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+        Ok(Call { abi: Abi::of_call(info.arch, nr), nr, arguments: call.args })
+    }
+
+    /// The result of the call that has returned, at [`StopKind::SyscallExit`]: the value, or `-errno`.
+    ///
+    /// # Errors
+    /// [`PtraceError`]
+    pub fn call_result(&self) -> Result<i64, PtraceError> {
+        let info = self.syscall_info()?;
+        if info.op != libc::PTRACE_SYSCALL_INFO_EXIT {
+            return Err(self.refused("PTRACE_GET_SYSCALL_INFO", Errno::EINVAL));
+        }
+        // SAFETY: `op` says that the kernel filled in this member of the union; all of it are plain integers.
+        Ok(unsafe { info.u.exit }.sval)
+    }
+
+    /// The call that the thread is in, from its registers. For stops inside a call that are not the filter's.
+    ///
+    /// # Errors
+    /// [`PtraceError`]
+    pub fn call_in_registers(&self) -> Result<Call, PtraceError> {
+        let arch = self.syscall_info()?.arch;
+        let registers =
+            nix::sys::ptrace::getregs(self.nix_pid()).map_err(|errno| self.error("PTRACE_GETREGS", errno))?;
+        Ok(call_of_registers(&registers, arch))
+    }
+
+    /// The number that came with the stop (PTRACE_GETEVENTMSG), as a thread id.
+    ///
+    /// # Errors
+    /// [`PtraceError`]
+    pub fn event_message(&self) -> Result<Tid, PtraceError> {
+        let message = nix::sys::ptrace::getevent(self.nix_pid())
+            .map_err(|errno| self.error("PTRACE_GETEVENTMSG", errno))?;
+        i32::try_from(message).map(Tid).map_err(|_| self.refused("PTRACE_GETEVENTMSG", Errno::ERANGE))
+    }
+
+    fn syscall_info(&self) -> Result<libc::ptrace_syscall_info, PtraceError> {
+        nix::sys::ptrace::syscall_info(self.nix_pid())
+            .map_err(|errno| self.error("PTRACE_GET_SYSCALL_INFO", errno))
+    }
+
+    const fn nix_pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.tid.0)
+    }
+
+    const fn refused(&self, request: &'static str, errno: Errno) -> PtraceError {
+        PtraceError::Refused { request, tid: self.tid, errno }
+    }
+
+    fn error(&self, request: &'static str, errno: Errno) -> PtraceError {
+        if errno == Errno::ESRCH { PtraceError::Gone { tid: self.tid } } else { self.refused(request, errno) }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // A failure means that the thread is gone, which `wait` reports.
+        let _ = request("PTRACE_CONT", libc::PTRACE_CONT, self.tid, 0);
+    }
+}
+
+/// A system call as its registers show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// Which table its number belongs to.
+    pub abi: Abi,
+    /// Its number.
+    pub nr: SyscallNr,
+    /// Its argument registers.
+    pub arguments: [u64; 6],
+}
+
+#[cfg(target_arch = "x86_64")]
+fn call_of_registers(r: &libc::user_regs_struct, arch: u32) -> Call {
+    let nr = SyscallNr(u32::try_from(r.orig_rax & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+    let abi = Abi::of_call(arch, nr);
+    let arguments = if abi == Abi::I386 {
+        [r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp].map(|register| register & u64::from(u32::MAX))
+    } else {
+        [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9]
+    };
+    Call { abi, nr, arguments }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn call_of_registers(r: &libc::user_regs_struct, arch: u32) -> Call {
+    let nr = SyscallNr(u32::try_from(r.regs[8] & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+    let [a, b, c, d, e, f, ..] = r.regs;
+    Call { abi: Abi::of_call(arch, nr), nr, arguments: [a, b, c, d, e, f] }
+}
+
+fn request(name: &'static str, code: libc::c_uint, tid: Tid, data: libc::c_long) -> Result<(), PtraceError> {
+    // SAFETY: these requests take integers in `data` and no memory of ours.
+    let done = unsafe { libc::ptrace(code, tid.0, ptr::null_mut::<libc::c_void>(), data) };
+    if done == 0 {
+        return Ok(());
+    }
+    match Errno::last() {
+        Errno::ESRCH => Err(PtraceError::Gone { tid }),
+        errno => Err(PtraceError::Refused { request: name, tid, errno }),
+    }
+}
