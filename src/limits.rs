@@ -83,3 +83,12 @@ pub const SYSCALL_NUMBERS_MAX: u32 = 1024;
 
 /// The longest filter that the kernel takes: `BPF_MAXINSNS` (linux/bpf_common.h).
 pub const FILTER_INSTRUCTIONS_MAX: usize = 4096;
+
+/// Bytes of an argument vector or environment that a line of text output shows.
+pub const TEXT_STRINGS_BYTES_MAX: usize = 1024;
+
+/// Bytes of a structure that a line of text output shows.
+pub const TEXT_STRUCT_BYTES_MAX: usize = 32;
+
+/// Bytes read of `/etc/passwd`; users after them have no name.
+pub const PASSWD_BYTES_MAX: u64 = 1024 * 1024;

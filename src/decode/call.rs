@@ -91,6 +91,10 @@ pub(super) fn syscall<'a>(record: &Record<'a>, name: EventName) -> Arguments<'a>
     let mut dirfd = None;
     for ((index, argument), raw) in (0..).zip(signature.arguments).zip(record.header().arguments) {
         let call = CallArgument { record, index, raw, dirfd };
+        // An engine leaves the environment of a call out: that of a new program stands in its exec record.
+        if argument.kind == ArgumentKind::Envp && record.capture(CaptureKind::Environ).is_none() {
+            continue;
+        }
         dirfd = matches!(argument.kind, ArgumentKind::DirFd).then(|| low_32(raw).cast_signed());
         if !call.push_fields(name, &mut arguments) {
             arguments.push(call.read(argument.name, argument.kind));

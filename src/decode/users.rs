@@ -2,8 +2,7 @@
 
 use std::{collections::HashMap, fs::File, io::Read, sync::Arc};
 
-/// Bytes read of `/etc/passwd`; users after them have no name. Belongs to the bounds of the program.
-const PASSWD_BYTES_MAX: u64 = 1024 * 1024;
+use crate::limits;
 
 /// The names of users by their number.
 ///
@@ -19,7 +18,9 @@ impl Users {
     #[must_use]
     pub fn load() -> Self {
         let mut text = Vec::new();
-        match File::open("/etc/passwd").and_then(|file| file.take(PASSWD_BYTES_MAX).read_to_end(&mut text)) {
+        match File::open("/etc/passwd")
+            .and_then(|file| file.take(limits::PASSWD_BYTES_MAX).read_to_end(&mut text))
+        {
             Ok(_) => Self::parse(&text),
             Err(_) => Self::default(),
         }

@@ -136,16 +136,24 @@ fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
+/// Writes one record full of `byte`, if there is room.
+fn try_write(producer: &Producer<Modelled>, byte: u8, len: usize) -> bool {
+    match producer.reserve(len) {
+        Ok(mut record) => {
+            record.fill(byte);
+            record.commit();
+            true
+        }
+        Err(error) => {
+            assert_eq!(error, ReserveError::Full);
+            false
+        }
+    }
+}
+
 /// Writes one record full of `byte`, however long that takes.
 fn write(producer: &Producer<Modelled>, byte: u8, len: usize) {
-    loop {
-        match producer.reserve(len) {
-            Ok(mut record) => {
-                record.fill(byte);
-                return record.commit();
-            }
-            Err(error) => assert_eq!(error, ReserveError::Full),
-        }
+    while !try_write(producer, byte, len) {
         thread::yield_now();
     }
 }
@@ -194,6 +202,22 @@ fn two_producers_go_round_a_ring_of_two_granules() {
         let second = thread::spawn(move || write(&other, 3, 64));
         let read = read(&mut Consumer::attach(memory).unwrap(), 3, 64, look_again);
         assert!(matches!(*read, [1, 2, 3] | [1, 3, 2]), "{read:?}");
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+#[test]
+fn room_that_one_producer_has_found_is_safe_for_the_other() {
+    explore(2, || {
+        let memory = Modelled::new(128, 0);
+        let producer = Producer::new(Arc::clone(&memory));
+        write(&producer, 1, 64);
+        write(&producer, 2, 64);
+        let other = producer.clone();
+        let first = thread::spawn(move || try_write(&producer, 3, 64));
+        let second = thread::spawn(move || try_write(&other, 3, 64));
+        assert_eq!(read(&mut Consumer::attach(memory).unwrap(), 2, 64, look_again), [1, 2]);
         first.join().unwrap();
         second.join().unwrap();
     });
@@ -268,18 +292,8 @@ fn no_forged_tail_makes_two_producers_write_the_same_granules() {
         let forger = Arc::clone(&memory);
         let producer = Producer::new(memory);
         let other = producer.clone();
-        let attempts = |producer: Producer<Modelled>| {
-            move || {
-                for byte in 1..=2 {
-                    if let Ok(mut record) = producer.reserve(64) {
-                        record.fill(byte);
-                        record.commit();
-                    }
-                }
-            }
-        };
-        let first = thread::spawn(attempts(producer));
-        let second = thread::spawn(attempts(other));
+        let first = thread::spawn(move || (try_write(&producer, 1, 64), try_write(&producer, 2, 64)));
+        let second = thread::spawn(move || (try_write(&other, 3, 64), try_write(&other, 4, 64)));
         for tail in [64, 128] {
             forger.consumer.tail.store(tail, Ordering::Release);
         }

@@ -13,13 +13,8 @@ use crate::{
     abi::{self, Abi, FlagSet, FlagWords},
     decode::{Argument, Event, EventName, Outcome, Process, SocketAddress, Strings, Value},
     event::{RecordFlags, RecordKind},
+    limits,
 };
-
-/// Bytes of an argument vector or environment that a line shows. Belongs to the bounds of the program.
-const STRINGS_BYTES_MAX: usize = 1024;
-
-/// Bytes of a structure that a line shows. Belongs to the bounds of the program.
-const STRUCT_BYTES_MAX: usize = 32;
 
 const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
@@ -73,8 +68,8 @@ impl Line<'_> {
                 self.push_address(address)?;
             }
         }
-        if let (RecordKind::Exec | RecordKind::Clone, Some(process)) = (event.kind(), event.process()) {
-            self.push_process(process, event.kind())?;
+        if let (RecordKind::Exec, Some(process)) = (event.kind(), event.process()) {
+            self.push_process(process)?;
         }
         self.push_flags(event)?;
         if let Some(outcome) = event.outcome() {
@@ -173,9 +168,9 @@ impl Line<'_> {
         }
     }
 
-    /// `["cat","/etc/shadow"]`, cut with `...` after [`STRINGS_BYTES_MAX`].
+    /// `["cat","/etc/shadow"]`, cut with `...` after [`limits::TEXT_STRINGS_BYTES_MAX`].
     fn push_strings(&mut self, strings: Strings<'_>) {
-        let mut left = STRINGS_BYTES_MAX;
+        let mut left = limits::TEXT_STRINGS_BYTES_MAX;
         self.out.push(b'[');
         for (index, string) in strings.enumerate() {
             if index > 0 {
@@ -214,27 +209,32 @@ impl Line<'_> {
 
     fn push_hex(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.extend_from_slice(b"0x");
-        for byte in bytes.iter().take(STRUCT_BYTES_MAX) {
+        for byte in bytes.iter().take(limits::TEXT_STRUCT_BYTES_MAX) {
             write!(self.out, "{byte:02x}")?;
         }
-        if bytes.len() > STRUCT_BYTES_MAX {
+        if bytes.len() > limits::TEXT_STRUCT_BYTES_MAX {
             self.out.extend_from_slice(b"...");
         }
         Ok(())
     }
 
-    /// The parent of the process, and for a program start the file and the user.
-    fn push_process(&mut self, process: &Process, kind: RecordKind) -> io::Result<()> {
-        if let (RecordKind::Exec, Some(exe)) = (kind, process.exe()) {
+    /// The file, parent and user of a program that was started.
+    fn push_process(&mut self, process: &Process) -> io::Result<()> {
+        if let Some(exe) = process.exe() {
             self.out.extend_from_slice(b" exe=");
             push_word(self.out, exe);
         }
         if let Some(parent_pid) = process.parent_pid() {
             self.out.extend_from_slice(b" parent=");
-            self.push_optional(process.parent_name());
-            write!(self.out, "({parent_pid})")?;
+            match process.parent_name() {
+                Some(name) => {
+                    push_word(self.out, name);
+                    write!(self.out, "({parent_pid})")?;
+                }
+                None => write!(self.out, "{parent_pid}")?,
+            }
         }
-        if let (RecordKind::Exec, Some(uid)) = (kind, process.uid()) {
+        if let Some(uid) = process.uid() {
             self.out.extend_from_slice(b" user=");
             self.push_optional(process.user().map(str::as_bytes));
             write!(self.out, "({uid})")?;

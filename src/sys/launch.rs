@@ -13,9 +13,10 @@
 use std::{
     ffi::{CStr, CString},
     io,
+    mem::MaybeUninit,
     os::fd::{FromRawFd, OwnedFd},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicI32, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -284,11 +285,31 @@ fn die_with_parent(signal: i32) {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
 }
 
-/// Rust's runtime ignores SIGPIPE, and an ignored signal stays ignored over exec; the workload shall have what
-/// programs usually have.
+/// Whether SIGPIPE was ignored when this process began. Rust's runtime ignores it before `main`, and an ignored signal
+/// stays ignored over exec, so the workload would inherit what is none of its parent's doing.
+static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_sigpipe() {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: with a null new action the kernel only writes the present one into `action`, which outlives the call.
+    let noted = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: all of its fields are integers, for which the zeroes it began with are values as good as the kernel's.
+    let action = unsafe { action.assume_init() };
+    SIGPIPE_WAS_IGNORED.store(noted == 0 && action.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+}
+
+/// Runs `note_sigpipe` before Rust's runtime starts.
+// SAFETY: `.init_array` holds functions that take nothing, or what they ignore, and are called once by the loader
+// before `main`; this one needs nothing of Rust's runtime.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_SIGPIPE: extern "C" fn() = note_sigpipe;
+
 fn restore_sigpipe() {
-    // SAFETY: SIG_DFL runs no code of ours.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    if !SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed) {
+        // SAFETY: SIG_DFL runs no code of ours.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
 }
 
 fn errno_now() -> i32 {

@@ -403,16 +403,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_finds_the_size_and_the_bytes_of_the_writer() {
+    fn a_reader_finds_the_size_and_the_data_of_the_writer() {
         let memfd = Memfd::create(8192).unwrap();
         let (ring, control) = files(&memfd);
         let reader = MemfdReader::map_reader(ring, control).unwrap();
         assert_eq!(reader.regions().ring_bytes(), 8192);
-        let (written, read) = (memfd.regions().data(), reader.regions().data());
-        // SAFETY: a byte of a writable mapping that nothing else uses.
-        unsafe { written.add(8191).write_volatile(7) };
-        // SAFETY: the same byte of the file, in a mapping of the same length.
-        assert_eq!(unsafe { read.add(8191).read_volatile() }, 7);
+        let written = memfd.regions().data();
+        // SAFETY: the first of 8192 bytes of a writable mapping that nothing else uses.
+        unsafe { written.write_volatile(7) };
+        let read = reader.regions().data();
+        // SAFETY: the same byte of the file in a mapping that may be read.
+        assert_eq!(unsafe { read.read_volatile() }, 7);
     }
 
     #[test]

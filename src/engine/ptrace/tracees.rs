@@ -23,7 +23,7 @@ pub(super) struct PendingCall {
     /// When it was trapped: wall-clock nanoseconds.
     pub(super) enter_ns: u64,
     pub(super) flags: RecordFlags,
-    pub(super) captures: Box<CaptureBuffer>,
+    pub(super) captures: CaptureBuffer,
 }
 
 /// A thread that stands still until its creator has told of it.
@@ -67,12 +67,12 @@ pub(super) struct Tracees {
     held: Vec<Held>,
     ended: Vec<EarlyEnd>,
     /// Buffers that no call is using.
-    buffers: Vec<Box<CaptureBuffer>>,
+    buffers: Vec<CaptureBuffer>,
 }
 
 impl Tracees {
     pub(super) fn new() -> Self {
-        let buffer = || Box::new(CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES));
+        let buffer = || CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES);
         Self {
             known: HashMap::with_capacity(limits::TRACEES_RESERVED),
             held: Vec::with_capacity(limits::EARLY_ENDS_MAX),
@@ -164,17 +164,15 @@ impl Tracees {
     }
 
     /// An empty buffer for the captures of a call.
-    pub(super) fn take_buffer(&mut self) -> Box<CaptureBuffer> {
-        let mut buffer = self
-            .buffers
-            .pop()
-            .unwrap_or_else(|| Box::new(CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES)));
+    pub(super) fn take_buffer(&mut self) -> CaptureBuffer {
+        let mut buffer =
+            self.buffers.pop().unwrap_or_else(|| CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES));
         buffer.clear();
         buffer
     }
 
     /// Takes a buffer back.
-    pub(super) fn give_back(&mut self, buffer: Box<CaptureBuffer>) {
+    pub(super) fn give_back(&mut self, buffer: CaptureBuffer) {
         if self.buffers.len() < limits::TRACEES_RESERVED {
             self.buffers.push(buffer);
         }

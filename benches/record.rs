@@ -1,0 +1,146 @@
+//! What one record costs on its way from the engine to a sink: encode, parse, decode, write.
+//!
+//! `cargo bench --bench record`. Elements per second are records per second on one core.
+
+use std::{hint::black_box, io};
+
+use creance::{
+    abi::{self, Abi},
+    decode::{Decoder, Users},
+    event::{
+        CaptureBuffer, CaptureFlags, CaptureKind, HEADER_BYTES, Record, RecordHeader, RecordKind,
+        write_record,
+    },
+    limits,
+    sink::{Json, Sink, Text},
+};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+const OPEN: &[(CaptureKind, u8, &[u8])] = &[
+    (CaptureKind::Path, 1, b"/usr/lib/x86_64-linux-gnu/libselinux.so.1"),
+    (CaptureKind::Cwd, 1, b"/srv/app"),
+];
+
+const STATUS: &[u8] =
+    b"Name:\tpython3\nUmask:\t0022\nState:\tR (running)\nTgid:\t1234\nNgid:\t0\nPid:\t1234\n\
+    PPid:\t1200\nTracerPid:\t7\nUid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000\nFDSize:\t64\n";
+
+const COMMAND: &[u8] = b"python3\0-m\0http.server\0--bind\0localhost\0";
+
+const EXEC: &[(CaptureKind, u8, &[u8])] = &[
+    (CaptureKind::Path, 0, b"/usr/bin/python3"),
+    (CaptureKind::Argv, 1, COMMAND),
+    (CaptureKind::ProcStatus, 0, STATUS),
+    (CaptureKind::ProcCmdline, 0, COMMAND),
+    (CaptureKind::ProcEnviron, 0, &[b'e'; 1024]),
+    (CaptureKind::ProcCgroup, 0, b"0::/\n"),
+    (CaptureKind::ProcLoginuid, 0, b"4294967295"),
+    (CaptureKind::ProcExe, 0, b"/usr/bin/python3.11"),
+    (CaptureKind::ProcCwd, 0, b"/srv/app"),
+];
+
+/// The header and the captures of a kind of record.
+struct Shape {
+    name: &'static str,
+    header: RecordHeader,
+    captures: &'static [(CaptureKind, u8, &'static [u8])],
+}
+
+impl Shape {
+    fn all() -> [Self; 2] {
+        let open = header(RecordKind::Syscall, "openat", 3, [0xffff_ff9c, 0x7ffd_0000, 0o2_000_000, 0, 0, 0]);
+        let exec = header(RecordKind::Exec, "execve", 0, [1234, 0, 0, 0, 0, 0]);
+        [
+            Self { name: "open", header: open, captures: OPEN },
+            Self { name: "exec", header: exec, captures: EXEC },
+        ]
+    }
+
+    /// Writes the record to the front of `target` and returns its bytes.
+    fn encode<'t>(&self, buffer: &mut CaptureBuffer, target: &'t mut [u8]) -> &'t [u8] {
+        buffer.clear();
+        for &(kind, argument, data) in self.captures {
+            buffer
+                .push(kind, argument, CaptureFlags::default(), data)
+                .expect("the buffer has the largest size");
+        }
+        let (record, _) = target.split_at_mut(HEADER_BYTES + buffer.as_bytes().len());
+        write_record(record, &self.header, buffer).expect("the target has the right size");
+        record
+    }
+}
+
+fn header(kind: RecordKind, call: &str, result: i64, arguments: [u64; 6]) -> RecordHeader {
+    RecordHeader {
+        len: 0,
+        version: 0,
+        kind: kind.code(),
+        sequence: 42,
+        enter_ns: 1_700_000_000_123_456_000,
+        exit_ns: 1_700_000_000_123_460_000,
+        tid: 1234,
+        pid: 1234,
+        flags: 0,
+        abi: Abi::X86_64.code(),
+        capture_count: 0,
+        producer: 0,
+        number: abi::number(Abi::X86_64, call).expect("a call of x86_64"),
+        reserved: 0,
+        result,
+        arguments,
+    }
+}
+
+fn records(criterion: &mut Criterion) {
+    for shape in Shape::all() {
+        let mut buffer = CaptureBuffer::with_capacity(limits::RECORD_BYTES_MAX);
+        let mut target = vec![0; limits::RECORD_BYTES_MAX];
+        let bytes = shape.encode(&mut buffer, &mut target).to_vec();
+        let mut decoder = decoder();
+
+        let mut group = criterion.benchmark_group(shape.name);
+        group.throughput(Throughput::Elements(1));
+        group.bench_function("encode", |bench| {
+            bench.iter(|| shape.encode(&mut buffer, black_box(&mut target)).len());
+        });
+        group.bench_function("parse", |bench| {
+            bench.iter(|| Record::parse(black_box(&bytes)).expect("a record").header().sequence);
+        });
+        group.bench_function("parse and decode", |bench| {
+            bench.iter(|| decoder.decode(&parsed(&bytes)).arguments().len());
+        });
+        group.bench_function("parse, decode and write text", |bench| {
+            let mut sink = Text::new(io::sink(), false);
+            bench.iter(|| sink.event(&decoder.decode(&parsed(&bytes))));
+        });
+        group.bench_function("parse, decode and write JSON", |bench| {
+            let mut sink = Json::new(io::sink());
+            bench.iter(|| sink.event(&decoder.decode(&parsed(&bytes))));
+        });
+        group.finish();
+    }
+}
+
+fn parsed(bytes: &[u8]) -> Record<'_> {
+    Record::parse(black_box(bytes)).expect("a record")
+}
+
+/// A decoder that knows the process of the records already, as it nearly always does.
+fn decoder() -> Decoder {
+    let mut decoder = Decoder::with_users(Users::parse(b"root:x:0:\nalice:x:1000:\n"));
+    let mut buffer = CaptureBuffer::with_capacity(limits::RECORD_BYTES_MAX);
+    let mut target = vec![0; limits::RECORD_BYTES_MAX];
+    for shape in Shape::all() {
+        decoder.decode(&parsed(shape.encode(&mut buffer, &mut target)));
+    }
+    decoder
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(std::time::Duration::from_secs(1))
+        .measurement_time(std::time::Duration::from_secs(4));
+    targets = records
+}
+criterion_main!(benches);
