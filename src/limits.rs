@@ -92,3 +92,7 @@ pub const TEXT_STRUCT_BYTES_MAX: usize = 32;
 
 /// Bytes read of `/etc/passwd`; users after them have no name.
 pub const PASSWD_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Records that one reservation makes room of at most before it looks again. Many, so that the consumer's cache line
+/// is seldom touched; not all, so that no stop waits for a walk over the whole ring.
+pub const RECLAIM_RECORDS_MAX: usize = 64;

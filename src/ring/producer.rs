@@ -9,14 +9,11 @@
 use super::ReserveError;
 use super::memory::{Atomic, Atomics, ProducerMemory};
 use super::stamp::{Geometry, Place, Reading, State};
+use crate::limits;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Records that one reservation makes room of at most before it looks again. Many, so that the consumer's cache line
-/// is seldom touched; not all, so that no stop waits for a walk over the whole ring.
-const RECLAIM_RECORDS_MAX: usize = 64;
 
 /// Writes records into a ring, from any number of threads.
 pub struct Producer<M: ProducerMemory> {
@@ -163,7 +160,7 @@ impl<M: ProducerMemory> Producer<M> {
     fn published_until(&self, from: u64, tail: u64) -> u64 {
         let stamps = self.memory.stamps();
         let mut to = from;
-        for _ in 0..RECLAIM_RECORDS_MAX {
+        for _ in 0..limits::RECLAIM_RECORDS_MAX {
             let left = tail.wrapping_sub(to);
             // Acquire: pairs with the Release in `publish`: the writes of the previous owner of these granules are
             // done before the next owner's begin.

@@ -116,6 +116,8 @@ pub struct Regions {
     ring: Mapping,
     control: Mapping,
     ring_bytes: usize,
+    /// Kept, since every access to the ring needs it.
+    data_offset: usize,
     is_attached: AtomicBool,
 }
 
@@ -130,35 +132,41 @@ impl Regions {
             ring: Mapping::new(ring, file_bytes(ring_bytes), ring_protection)?,
             control: Mapping::new(control, CONTROL_BYTES, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?,
             ring_bytes,
+            data_offset: data_offset(ring_bytes),
             is_attached: AtomicBool::new(false),
         })
     }
 
     /// Bytes of data: a power of two from [`PAGE_BYTES`] to [`RING_BYTES_MAX`].
+    #[inline]
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
         self.ring_bytes
     }
 
     /// The producers' page.
+    #[inline]
     #[must_use]
     pub fn producers(&self) -> NonNull<u8> {
         self.ring.at(PAGE_BYTES)
     }
 
     /// The stamps: eight bytes for each 64 of data.
+    #[inline]
     #[must_use]
     pub fn stamps(&self) -> NonNull<u8> {
         self.ring.at(STAMPS_OFFSET)
     }
 
     /// The data.
+    #[inline]
     #[must_use]
     pub fn data(&self) -> NonNull<u8> {
-        self.ring.at(data_offset(self.ring_bytes))
+        self.ring.at(self.data_offset)
     }
 
     /// The consumer's page.
+    #[inline]
     #[must_use]
     pub fn control(&self) -> NonNull<u8> {
         self.control.at(0)
@@ -202,7 +210,8 @@ impl Memfd {
         Ok(Self { regions, ring: ring.into(), control: control.into() })
     }
 
-    /// The file to hand to the one consumer, which can map it for reading only.
+    /// The file to hand to the one consumer, which can map it for reading only. No consumer of this process may be
+    /// attached to the ring at the same time.
     #[must_use]
     pub fn ring_fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
