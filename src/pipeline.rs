@@ -84,6 +84,7 @@ pub fn capture<E: Engine>(
     let consumer = Consumer::attach(Arc::clone(&memory)).map_err(PipelineError::Attach)?;
     let recorder = Recorder::new(Producer::new(memory), 0);
     let (started, start) = mpsc::sync_channel(1);
+    let (watched, go) = mpsc::sync_channel::<()>(1);
     let engine = thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
@@ -96,11 +97,15 @@ pub fn capture<E: Engine>(
                 }
             };
             let _ = started.send(Ok(engine.root()));
+            // Until `on_start` has the root, it must neither run nor end.
+            let _ = go.recv();
             Some(engine.run(recorder))
         })
         .map_err(PipelineError::Thread)?;
     let root = start.recv().map_err(|_| PipelineError::EnginePanic)?.map_err(PipelineError::Launch)?;
     on_start(root);
+    // The receiver waits for it, unless its thread is gone, which the join below tells.
+    let _ = watched.send(());
     let mut drain = Drain::new(sink);
     let drained = drain.run(consumer, &engine);
     let outcome = engine.join().ok().flatten().ok_or(PipelineError::EnginePanic)?;

@@ -54,7 +54,7 @@ pub(super) struct Run {
     stats: bool,
 
     /// The workload: a command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 

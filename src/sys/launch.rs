@@ -13,10 +13,9 @@
 use std::{
     ffi::{CStr, CString},
     io,
-    mem::MaybeUninit,
     os::fd::{FromRawFd, OwnedFd},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering},
+    sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -222,6 +221,7 @@ fn become_workload(
     answer: &Answer,
 ) -> ! {
     die_with_parent(libc::SIGKILL);
+    restore_signals();
     let deadline = Instant::now() + Duration::from_millis(limits::LAUNCH_MS_MAX);
     // Acquire: pairs with the Release in `open_gate`.
     while answer.gate.load(Ordering::Acquire) == GATE_SHUT {
@@ -232,7 +232,6 @@ fn become_workload(
         let _ = futex::wait(&answer.gate, GATE_SHUT, Duration::from_millis(limits::LAUNCH_MS_MAX));
     }
     die_with_parent(0);
-    restore_sigpipe();
     if let Err(errno) = install(filter, answer) {
         answer.errno.store(errno, Ordering::Relaxed);
         // Release: pairs with the Acquire in `failure`.
@@ -285,30 +284,58 @@ fn die_with_parent(signal: i32) {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
 }
 
-/// Whether SIGPIPE was ignored when this process began. Rust's runtime ignores it before `main`, and an ignored signal
-/// stays ignored over exec, so the workload would inherit what is none of its parent's doing.
-static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+/// Signals that were ignored when this process began, signal N in bit N - 1. Since then Rust's runtime has ignored
+/// SIGPIPE, and signals are caught to pass them on; neither is the workload's business.
+static IGNORED_AT_START: AtomicU64 = AtomicU64::new(0);
 
-extern "C" fn note_sigpipe() {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: with a null new action the kernel only writes the present one into `action`, which outlives the call.
-    let noted = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: all of its fields are integers, for which the zeroes it began with are values as good as the kernel's.
-    let action = unsafe { action.assume_init() };
-    SIGPIPE_WAS_IGNORED.store(noted == 0 && action.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+/// `struct sigaction` as the kernel has it (linux/signal_types.h). The C library keeps two signals to itself, so it is
+/// not asked.
+#[repr(C)]
+struct KernelAction {
+    handler: libc::sighandler_t,
+    flags: libc::c_ulong,
+    restorer: usize,
+    mask: u64,
 }
 
-/// Runs `note_sigpipe` before Rust's runtime starts.
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+
+extern "C" fn note_ignored() {
+    let mut ignored = 0;
+    for signal in SIGNALS {
+        let mut action = KernelAction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+        // SAFETY: with a null new action the kernel only writes the present one into `action`, a local of the
+        // kernel's own layout that outlives the call.
+        let noted = unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<KernelAction>(), &raw mut action, 8)
+        };
+        if noted == 0 && action.handler == libc::SIG_IGN {
+            ignored |= 1 << (signal - 1);
+        }
+    }
+    IGNORED_AT_START.store(ignored, Ordering::Relaxed);
+}
+
+/// Runs `note_ignored` before Rust's runtime starts.
 // SAFETY: `.init_array` holds functions that take nothing, or what they ignore, and are called once by the loader
 // before `main`; this one needs nothing of Rust's runtime.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static NOTE_SIGPIPE: extern "C" fn() = note_sigpipe;
+static NOTE_IGNORED: extern "C" fn() = note_ignored;
 
-fn restore_sigpipe() {
-    if !SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed) {
-        // SAFETY: SIG_DFL runs no code of ours.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// Ignores what was ignored at the start, and nothing else. Handlers would be gone at the exec, but until then a signal
+/// for the workload would run ours.
+fn restore_signals() {
+    let ignored = IGNORED_AT_START.load(Ordering::Relaxed);
+    for signal in SIGNALS {
+        let is_ignored = ignored & 1 << (signal - 1) != 0;
+        let handler = if is_ignored { libc::SIG_IGN } else { libc::SIG_DFL };
+        let action = KernelAction { handler, flags: 0, restorer: 0, mask: 0 };
+        // SAFETY: the kernel only reads `action`, a local of its own layout that outlives the call; neither handler
+        // runs code of ours. It refuses SIGKILL and SIGSTOP, which nobody can ignore.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, ptr::null::<KernelAction>(), 8)
+        };
     }
 }
 
