@@ -13,6 +13,7 @@
 use std::{
     ffi::{CStr, CString},
     io,
+    mem::MaybeUninit,
     os::fd::{FromRawFd, OwnedFd},
     ptr::{self, NonNull},
     sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
@@ -90,7 +91,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Clones the child. It waits until [`Self::open_gate`], and is killed if the calling thread ends before.
+    /// Clones the child. It has the signal mask of the calling thread and the dispositions that this process began with,
+    /// waits until [`Self::open_gate`], and is killed if the calling thread ends before.
     ///
     /// # Errors
     /// What mmap(2) or clone(2) says.
@@ -105,18 +107,23 @@ impl Child {
             filter: filter.as_ptr().cast_mut(),
         };
         let flags = libc::CLONE_FILES | libc::SIGCHLD;
+        // Our handlers must not run in the child: they would take the workload's signals for ours.
+        let mask = block_signals();
         // SAFETY: without CLONE_VM this is a fork: the child runs on a copy of this stack, and below it makes
         // nothing but plain system calls until it execs or exits.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+        if pid == 0 {
+            restore_signals();
+            set_mask(&mask);
+            // SAFETY: the page is mapped shared and never unmapped in the child.
+            let answer = unsafe { answer.as_ref() };
+            become_workload(&image.program, &argv, &envp, &program, answer)
+        }
+        let error = io::Error::last_os_error();
+        set_mask(&mask);
         match i32::try_from(pid) {
-            Ok(0) => {
-                // SAFETY: the page is mapped shared and never unmapped in the child.
-                let answer = unsafe { answer.as_ref() };
-                become_workload(&image.program, &argv, &envp, &program, answer)
-            }
             Ok(pid) if pid > 0 => Ok(Self { pid: Pid(pid), answer }),
             _ => {
-                let error = io::Error::last_os_error();
                 unmap(answer);
                 Err(error)
             }
@@ -221,7 +228,6 @@ fn become_workload(
     answer: &Answer,
 ) -> ! {
     die_with_parent(libc::SIGKILL);
-    restore_signals();
     let deadline = Instant::now() + Duration::from_millis(limits::LAUNCH_MS_MAX);
     // Acquire: pairs with the Release in `open_gate`.
     while answer.gate.load(Ordering::Acquire) == GATE_SHUT {
@@ -322,6 +328,23 @@ extern "C" fn note_ignored() {
 #[used]
 #[unsafe(link_section = ".init_array")]
 static NOTE_IGNORED: extern "C" fn() = note_ignored;
+
+/// Blocks every signal for this thread; gives the mask that it had.
+fn block_signals() -> libc::sigset_t {
+    let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: it writes into `all`, a local of its type.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: it reads the one set and writes into the other; both are locals of their type.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+    // SAFETY: a set is made of integers, and zeroes, which it began with, are the empty set.
+    unsafe { before.assume_init() }
+}
+
+fn set_mask(mask: &libc::sigset_t) {
+    // SAFETY: it reads the set that `mask` borrows, and writes nothing of ours.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
+}
 
 /// Ignores what was ignored at the start, and nothing else. Handlers would be gone at the exec, but until then a signal
 /// for the workload would run ours.

@@ -1,0 +1,16 @@
+//! The `creance` program from outside: it runs real workloads, and what it tells of them is compared with what they
+//! did. Nothing here needs root, and what a machine cannot do is skipped with a reason.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arguments;
+#[cfg(target_arch = "x86_64")]
+mod foreign;
+mod inherited;
+mod life;
+mod order;
+mod programs;
+mod signals;
+mod status;
+mod usage;

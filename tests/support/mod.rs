@@ -1,0 +1,264 @@
+//! Runs workloads under creance and natively, and reads what was captured.
+//!
+//! Every program that is started here is killed, by its descriptor, when it takes longer than [`LIMIT`]. creance's
+//! workload dies with it.
+
+mod capture;
+mod fixture;
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use creance::sys::{Pid, signal::PidFd};
+use tempfile::{NamedTempFile, TempDir};
+
+pub(crate) use capture::{Capture, Event};
+pub(crate) use fixture::{fixture, fixture_with};
+
+/// How long a program may take. Far more than any needs: a loaded machine must not fail a test.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub(crate) const CREANCE: &str = env!("CARGO_BIN_EXE_creance");
+
+/// A program that is about to run.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    command: Vec<OsString>,
+    launcher: Option<PathBuf>,
+    flags: Vec<OsString>,
+    stdin: Vec<u8>,
+    directory: Option<PathBuf>,
+    variables: Vec<(&'static str, OsString)>,
+}
+
+impl Workload {
+    /// A command and its arguments.
+    pub(crate) fn new<S: AsRef<OsStr>>(command: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            command: command.into_iter().map(|word| word.as_ref().to_owned()).collect(),
+            launcher: None,
+            flags: Vec::new(),
+            stdin: Vec::new(),
+            directory: None,
+            variables: Vec::new(),
+        }
+    }
+
+    /// A shell script.
+    pub(crate) fn shell(script: &str) -> Self {
+        Self::new(["sh", "-c", script])
+    }
+
+    /// Flags for `creance run`.
+    pub(crate) fn flags<S: AsRef<OsStr>>(mut self, flags: impl IntoIterator<Item = S>) -> Self {
+        self.flags.extend(flags.into_iter().map(|flag| flag.as_ref().to_owned()));
+        self
+    }
+
+    /// What the program can read from its standard input.
+    pub(crate) fn stdin(mut self, bytes: &[u8]) -> Self {
+        self.stdin = bytes.to_vec();
+        self
+    }
+
+    /// Where the program starts.
+    pub(crate) fn directory(mut self, path: &Path) -> Self {
+        self.directory = Some(path.to_owned());
+        self
+    }
+
+    /// A variable of its environment.
+    pub(crate) fn variable(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name, value.as_ref().to_owned()));
+        self
+    }
+
+    /// A program that runs the command, or creance with the command, in its own place.
+    pub(crate) fn launched_by(mut self, launcher: &Path) -> Self {
+        self.launcher = Some(launcher.to_owned());
+        self
+    }
+
+    /// Runs it under creance, and reads what was captured.
+    pub(crate) fn capture(self) -> Capture {
+        self.start_capture().finish()
+    }
+
+    /// Starts it under creance.
+    pub(crate) fn start_capture(self) -> Capturing {
+        let output = NamedTempFile::new().expect("a temporary file can be made");
+        let mut flags: Vec<OsString> = ["--output", "json", "--output-file"].map(OsString::from).to_vec();
+        flags.push(output.path().as_os_str().to_owned());
+        let running = self.flags(flags).start(true);
+        Capturing { running, output }
+    }
+
+    /// Runs it under creance with exactly the flags that were given.
+    pub(crate) fn under_creance(self) -> Finished {
+        self.start(true).finish()
+    }
+
+    /// Runs it with nobody watching.
+    pub(crate) fn natively(self) -> Finished {
+        self.start(false).finish()
+    }
+
+    fn start(self, is_watched: bool) -> Running {
+        let mut words: Vec<OsString> = self.launcher.into_iter().map(Into::into).collect();
+        if is_watched {
+            words.extend([CREANCE, "run"].map(Into::into));
+            words.extend(self.flags);
+            words.push("--".into());
+        }
+        words.extend(self.command);
+        start(&words, self.stdin, self.directory.as_deref(), &self.variables)
+    }
+}
+
+/// Runs `creance` with these arguments.
+pub(crate) fn creance<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Finished {
+    let mut words = vec![CREANCE.into()];
+    words.extend(arguments.into_iter().map(|word| word.as_ref().to_owned()));
+    start(&words, Vec::new(), None, &[]).finish()
+}
+
+fn start(
+    words: &[OsString],
+    stdin: Vec<u8>,
+    directory: Option<&Path>,
+    variables: &[(&str, OsString)],
+) -> Running {
+    let (program, arguments) = words.split_first().expect("a command has a program");
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    if let Some(directory) = directory {
+        command.current_dir(directory);
+    }
+    let mut child = command.spawn().expect("the program can be started");
+    let pid = Pid(i32::try_from(child.id()).expect("a pid fits"));
+    let process = PidFd::open(pid).expect("a child that was not waited for can be opened");
+    let mut pipe = child.stdin.take().expect("standard input is a pipe");
+    // A program that does not read its input is no error.
+    let feeder = thread::spawn(move || drop(pipe.write_all(&stdin)));
+    let (alive, death) = mpsc::channel::<()>();
+    let watchdog = thread::spawn(move || {
+        let is_late = death.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
+        if is_late {
+            // It may have ended just now.
+            let _ = process.send(libc::SIGKILL);
+        }
+        is_late
+    });
+    Running { child, pid, feeder, alive, watchdog }
+}
+
+/// A program that runs.
+struct Running {
+    child: Child,
+    pid: Pid,
+    feeder: JoinHandle<()>,
+    alive: mpsc::Sender<()>,
+    watchdog: JoinHandle<bool>,
+}
+
+impl Running {
+    fn finish(self) -> Finished {
+        let output = self.child.wait_with_output().expect("a child can be waited for");
+        drop(self.alive);
+        self.feeder.join().expect("the thread that feeds standard input does not panic");
+        let is_late = self.watchdog.join().expect("the watchdog does not panic");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!is_late, "killed after {LIMIT:?}; standard error: {stderr}");
+        Finished { status: output.status, stdout: output.stdout, stderr }
+    }
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// What the program wrote to its standard output.
+    pub(crate) fn stdout(&self) -> &str {
+        std::str::from_utf8(&self.stdout).expect("the program writes text")
+    }
+}
+
+/// creance with a workload that runs.
+pub(crate) struct Capturing {
+    running: Running,
+    output: NamedTempFile,
+}
+
+impl Capturing {
+    /// Sends a signal to creance once the workload has written the line `ready`.
+    pub(crate) fn signal_when_ready(&mut self, signal: i32) {
+        let stdout = self.running.child.stdout.as_mut().expect("standard output is a pipe");
+        let mut line = [0; 6];
+        stdout.read_exact(&mut line).expect("the workload tells that it is ready");
+        assert_eq!(&line, b"ready\n");
+        let creance = PidFd::open(self.running.pid).expect("creance runs");
+        creance.send(signal).expect("a child can be sent a signal");
+    }
+
+    /// Waits for its end, and reads what was captured.
+    pub(crate) fn finish(self) -> Capture {
+        Capture::read(self.running.finish(), self.output.path())
+    }
+}
+
+/// A directory for one test, by the path that the kernel shows.
+pub(crate) fn directory() -> (TempDir, PathBuf) {
+    let directory = TempDir::new().expect("a temporary directory can be made");
+    let path = directory.path().canonicalize().expect("it is there");
+    (directory, path)
+}
+
+/// Makes a FIFO.
+pub(crate) fn fifo(path: &Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO can be made");
+}
+
+/// Makes an executable file. Another process writes it: a descriptor of ours that is open for writing could be
+/// inherited by a child of another test, and exec would fail with ETXTBSY for a moment.
+pub(crate) fn executable(path: &Path, contents: &str) {
+    let write = "cat > \"$0\" && chmod 755 \"$0\"";
+    let words = [OsStr::new("sh"), OsStr::new("-c"), OsStr::new(write), path.as_os_str()];
+    let written = Workload::new(words).stdin(contents.as_bytes()).natively();
+    assert!(written.status.success(), "{}", written.stderr);
+}
+
+/// Whether there is a program of this name in `PATH`.
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}
+
+/// Tells that this machine cannot do a test: on standard error past the test harness, which would keep it to itself,
+/// and in the file that `CREANCE_TEST_SKIPS` names, as `TEST: REASON`.
+pub(crate) fn skip(reason: &str) {
+    let current = thread::current();
+    let line = format!("{}: {reason}\n", current.name().unwrap_or("?"));
+    // Nobody may be there to read it.
+    let _ = io::stderr().write_all(format!("SKIP {line}").as_bytes());
+    if let Some(path) = env::var_os("CREANCE_TEST_SKIPS").filter(|path| !path.as_bytes().is_empty()) {
+        let mut file = File::options().append(true).create(true).open(path).expect("the list can be written");
+        file.write_all(line.as_bytes()).expect("the list can be written");
+    }
+}
