@@ -143,7 +143,7 @@ fn files() -> Result<Vec<Vec<u8>>> {
             "openat",
             [5, 0x1000, 0x80241, 0o644, 0, 0],
             6,
-            &[(CaptureKind::DirfdPath, 1, b"/srv"), (CaptureKind::Path, 1, b"./a/../b")],
+            &[(CaptureKind::FdPath, 0, b"/srv"), (CaptureKind::Path, 1, b"./a/../b")],
         )?,
         call(
             "openat2",
@@ -159,7 +159,7 @@ fn files() -> Result<Vec<Vec<u8>>> {
                 (CaptureKind::Path, 1, b"old"),
                 (CaptureKind::Cwd, 1, b"/home/user"),
                 (CaptureKind::Path, 3, b"../new"),
-                (CaptureKind::DirfdPath, 3, b"/etc"),
+                (CaptureKind::FdPath, 2, b"/etc"),
             ],
         )?,
         call(
@@ -174,7 +174,7 @@ fn files() -> Result<Vec<Vec<u8>>> {
             -13,
             &[
                 (CaptureKind::Path, 1, b""),
-                (CaptureKind::DirfdPath, 1, b"/memfd:x (deleted)"),
+                (CaptureKind::FdPath, 0, b"/memfd:x (deleted)"),
                 (CaptureKind::Argv, 2, b"x\0-y\0\0"),
             ],
         )?,

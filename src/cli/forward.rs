@@ -8,9 +8,15 @@ use signal_hook::{
     low_level::siginfo::Cause,
 };
 
-use crate::sys::{Pid, signal::PidFd};
+use crate::sys::{
+    Pid,
+    signal::{PidFd, die_by, is_ignored},
+};
 
 const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH];
+
+/// Of these, what asks a program to end.
+const ENDS_US: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
 /// Catches the signals that are meant for the workload, from now on.
 pub(super) struct Forwarder {
@@ -20,7 +26,9 @@ pub(super) struct Forwarder {
 impl Forwarder {
     /// Starts to catch. What comes before [`Self::forward_to`] waits.
     pub(super) fn new() -> io::Result<Self> {
-        SignalsInfo::new(FORWARDED).map(|signals| Self { signals })
+        // What is ignored stays ignored, for us and for the workload, as under nohup(1).
+        let heard = FORWARDED.into_iter().filter(|&signal| !is_ignored(signal));
+        SignalsInfo::new(heard).map(|signals| Self { signals })
     }
 
     /// Passes signals on to a process until this one ends.
@@ -28,12 +36,22 @@ impl Forwarder {
     /// A terminal sends Ctrl-C to the whole foreground group, so the workload has it already: what the kernel sent
     /// is not passed on, lest it arrive twice.
     pub(super) fn forward_to(mut self, root: Pid) -> io::Result<()> {
-        let process = PidFd::open(root)?;
+        let process = match PidFd::open(root) {
+            // It has ended before we came to this.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => None,
+            process => Some(process?),
+        };
         thread::Builder::new().name("signals".into()).spawn(move || {
             for origin in self.signals.forever() {
-                if origin.cause != Cause::Kernel {
-                    // The workload may have ended in the meantime.
-                    let _ = process.send(origin.signal);
+                if origin.cause == Cause::Kernel {
+                    continue;
+                }
+                // The first process of the workload may have ended, while others go on or the events are still being
+                // written. Then the signal is for us, and what is left of the workload dies with us.
+                if process.as_ref().is_none_or(|process| process.send(origin.signal).is_err())
+                    && ENDS_US.contains(&origin.signal)
+                {
+                    die_by(origin.signal);
                 }
             }
         })?;

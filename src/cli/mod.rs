@@ -8,7 +8,11 @@ mod program;
 mod run;
 mod stats;
 
-use std::process::ExitCode;
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -35,6 +39,12 @@ enum Command {
     Run(run::Run),
 }
 
+/// Says one line on standard error. Unlike `eprintln!` it does not panic when nobody can hear it: the exit status is
+/// the workload's all the same.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "creance: {line}");
+}
+
 /// Runs the program with the process's own arguments; gives its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -43,7 +53,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // One line, however many causes.
-            eprintln!("creance: {error:#}");
+            say(format_args!("{error:#}"));
             let is_usage = error.downcast_ref::<run::UsageError>().is_some();
             ExitCode::from(if is_usage { STATUS_USAGE } else { STATUS_FAILED })
         }

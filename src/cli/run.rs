@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::{STATUS_FAILED, forward::Forwarder, program, stats};
+use super::{STATUS_FAILED, forward::Forwarder, program, say, stats};
 use crate::{
     engine::ptrace::PtraceEngine,
     interest::{Interest, UnknownCall},
@@ -21,7 +21,7 @@ use crate::{
     pipeline::{self, Report},
     sink::{Json, Null, Sink, Text},
     sys::{
-        launch::{ChildFailure, Image},
+        launch::{self, ChildFailure, Image},
         signal,
     },
 };
@@ -93,7 +93,7 @@ impl Run {
         let file = match program::find(name) {
             Ok(file) => file,
             Err(error) => {
-                eprintln!("creance: {error}");
+                say(format_args!("{error}"));
                 return Ok(ExitCode::from(error.status()));
             }
         };
@@ -108,7 +108,7 @@ impl Run {
             |root| forwarding = forwarder.forward_to(root),
         )?;
         if let Err(error) = forwarding {
-            eprintln!("creance: signals were not passed on to the workload: {error}");
+            say(format_args!("signals were not passed on to the workload: {error}"));
         }
         report_trouble(&report);
         if self.stats {
@@ -152,26 +152,23 @@ impl Run {
 fn image(file: &Path, command: &[OsString]) -> Option<Image> {
     let string = |text: &OsStr| CString::new(text.as_bytes()).ok();
     let argv = command.iter().map(|argument| string(argument)).collect::<Option<_>>()?;
-    let envp = env::vars_os()
-        .map(|(name, value)| string(&[name.as_os_str(), value.as_os_str()].join(OsStr::new("="))))
-        .collect::<Option<_>>()?;
-    Some(Image::new(string(file.as_os_str())?, argv, envp))
+    Some(Image::new(string(file.as_os_str())?, argv, launch::environment()))
 }
 
 /// Says what went wrong without stopping the workload.
 fn report_trouble(report: &Report) {
     let lost = report.outcome.recorded.records_lost;
     if lost > 0 {
-        eprintln!("creance: {lost} records were lost because events could not be written fast enough");
+        say(format_args!("{lost} records were lost because events could not be written fast enough"));
     }
     if let Some(error) = &report.sink_error {
-        eprintln!("creance: {} events were not written: {error}", report.consumed.sink_errors);
+        say(format_args!("{} events were not written: {error}", report.consumed.sink_errors));
     }
     if report.consumed.decode_errors > 0 {
-        eprintln!(
-            "creance: {} records could not be decoded: please report this",
+        say(format_args!(
+            "{} records could not be decoded: please report this",
             report.consumed.decode_errors
-        );
+        ));
     }
 }
 
@@ -179,12 +176,12 @@ fn report_trouble(report: &Report) {
 fn exit(report: &Report, file: &Path) -> ExitCode {
     match report.outcome.failure {
         Some(ChildFailure::Exec(errno)) => {
-            eprintln!("creance: {}: {}", file.display(), io::Error::from_raw_os_error(errno));
+            say(format_args!("{}: {}", file.display(), io::Error::from_raw_os_error(errno)));
             return ExitCode::from(if errno == libc::ENOENT { 127 } else { 126 });
         }
         Some(ChildFailure::Filter(errno)) => {
             let error = io::Error::from_raw_os_error(errno);
-            eprintln!("creance: putting the seccomp filter on the workload: {error}");
+            say(format_args!("putting the seccomp filter on the workload: {error}"));
             return ExitCode::from(STATUS_FAILED);
         }
         None => {}

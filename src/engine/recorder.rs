@@ -1,6 +1,9 @@
 //! Puts records into the ring: numbers them, waits for room within a bound, and announces what was lost.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     abi::{Abi, SyscallNr},
@@ -14,8 +17,8 @@ use crate::{
 /// How long the recorder sleeps before it asks again for room in a full ring.
 const ROOM_POLL: Duration = Duration::from_micros(100);
 
-/// How often it asks again.
-const POLLS_MAX: u64 = limits::FULL_RING_HOLD_MS_MAX * 10;
+/// How long it asks.
+const HOLD_MAX: Duration = Duration::from_millis(limits::FULL_RING_HOLD_MS_MAX);
 
 /// One producer's end of the ring.
 pub struct Recorder<M: ProducerMemory> {
@@ -58,7 +61,13 @@ impl<M: ProducerMemory> Recorder<M> {
 
     /// Announces what was lost last, tells the consumer that nothing follows, and gives the counters.
     pub fn finish(mut self) -> RecorderCounters {
+        // The workload is over, so that nobody is kept waiting for the room.
+        let since = Instant::now();
         self.announce_loss(self.sequence);
+        while self.lost > 0 && since.elapsed() < HOLD_MAX {
+            thread::sleep(ROOM_POLL);
+            self.announce_loss(self.sequence);
+        }
         self.producer.close();
         self.counters
     }
@@ -84,8 +93,9 @@ impl<M: ProducerMemory> Recorder<M> {
         let len = HEADER_BYTES + captures.as_bytes().len();
         // A consumer that did not make room for the last record is not waited for again: it may be hung, and the
         // workload must not be.
-        let polls = if self.lost == 0 { POLLS_MAX } else { 0 };
-        for poll in 0..=polls {
+        let hold_max = if self.lost == 0 { HOLD_MAX } else { Duration::ZERO };
+        let mut since = None;
+        loop {
             match self.producer.reserve(len) {
                 Ok(mut reservation) => {
                     if event::write_record(&mut reservation, header, captures).is_err() {
@@ -96,14 +106,17 @@ impl<M: ProducerMemory> Recorder<M> {
                     self.counters.bytes += len as u64;
                     return true;
                 }
-                Err(ReserveError::Full) if poll < polls => {
-                    self.counters.waits_for_room += u64::from(poll == 0);
+                Err(ReserveError::Full) if !hold_max.is_zero() => {
+                    self.counters.waits_for_room += u64::from(since.is_none());
+                    // The clock is asked, since a short sleep takes up to twice its time.
+                    if since.get_or_insert_with(Instant::now).elapsed() >= hold_max {
+                        return false;
+                    }
                     thread::sleep(ROOM_POLL);
                 }
                 Err(_) => return false,
             }
         }
-        false
     }
 }
 

@@ -196,6 +196,30 @@ impl Drop for Child {
     }
 }
 
+/// The environment of this process as it is, with what is no `NAME=value`.
+#[must_use]
+pub fn environment() -> Vec<CString> {
+    let mut strings = Vec::new();
+    // SAFETY: nobody in this program changes the environment, so the vector and its strings stay as they are.
+    let mut at = unsafe { environ };
+    while !at.is_null() {
+        // SAFETY: the vector ends with a null pointer, which has not been passed yet.
+        let string = unsafe { *at };
+        if string.is_null() {
+            break;
+        }
+        // SAFETY: what is not the null pointer points to a string with its NUL.
+        strings.push(unsafe { CStr::from_ptr(string) }.to_owned());
+        // SAFETY: this was not the null pointer, so the vector goes on.
+        at = unsafe { at.add(1) };
+    }
+    strings
+}
+
+unsafe extern "C" {
+    static environ: *const *const libc::c_char;
+}
+
 fn shared_answer() -> io::Result<NonNull<Answer>> {
     // SAFETY: a new anonymous mapping at an address of the kernel's choice overlaps nothing of ours.
     let page = unsafe {

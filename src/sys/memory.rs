@@ -1,9 +1,13 @@
-//! Reading a tracee's memory with process_vm_readv(2).
+//! Reading a tracee's memory, in the quickest of three ways that the kernel permits.
+//!
+//! process_vm_readv(2) takes one call for several ranges, but the default seccomp profile of Docker refuses it to
+//! containers without `CAP_SYS_PTRACE`. Then `/proc/TID/mem` is read, a call a range. Where the thread has changed its
+//! user, and we may not follow, both are refused, but not PTRACE_PEEKDATA, a call a word, on a thread that stands still.
 //!
 //! A range is only read whole or up to a page that is not there, since the kernel stops at the first element of
 //! the vector that it cannot copy. So every range here ends at a page boundary at the latest.
 
-use std::io::IoSliceMut;
+use std::{io::IoSliceMut, os::unix::fs::FileExt};
 
 use nix::{
     errno::Errno,
@@ -11,11 +15,14 @@ use nix::{
     unistd,
 };
 
-use super::{RemoteAddr, Tid};
+use super::{RemoteAddr, Tid, procfs, ptrace};
 use crate::limits;
 
 /// Smallest page of any architecture. A larger real page only costs another element in the vector.
 const PAGE_BYTES: u64 = 4096;
+
+/// What PTRACE_PEEKDATA reads at once.
+const WORD_BYTES: u64 = size_of::<libc::c_long>() as u64;
 
 /// Strings that one call reads together: no system call has more.
 pub const STRINGS_MAX: usize = 4;
@@ -31,7 +38,7 @@ pub enum RemoteReadError {
         /// Where the read began.
         addr: RemoteAddr,
     },
-    /// The kernel does not let us: another user's process, or one that is not dumpable, without `CAP_SYS_PTRACE`.
+    /// The kernel lets us do it in none of the three ways: the thread is not ours to trace, or does not stand still.
     #[error("reading at {addr} in thread {tid} is not permitted")]
     Denied {
         /// The thread.
@@ -169,12 +176,69 @@ fn vm_read(
     ranges: &[RemoteIoVec],
 ) -> Result<usize, RemoteReadError> {
     match process_vm_readv(unistd::Pid::from_raw(tid.0), &mut [IoSliceMut::new(buf)], ranges) {
-        Ok(0) => Err(RemoteReadError::Unmapped { tid, addr }),
         Ok(read) => Ok(read),
         Err(Errno::ESRCH) => Err(RemoteReadError::Gone { tid, addr }),
-        Err(Errno::EPERM) => Err(RemoteReadError::Denied { tid, addr }),
+        Err(Errno::EPERM | Errno::ENOSYS) => {
+            proc_read(tid, buf, ranges).or_else(|()| peek(tid, addr, buf, ranges))
+        }
         Err(_) => Err(RemoteReadError::Unmapped { tid, addr }),
     }
+    .and_then(|read| if read == 0 { Err(RemoteReadError::Unmapped { tid, addr }) } else { Ok(read) })
+}
+
+/// Reads through `/proc/TID/mem`; an error if it is not ours to open.
+fn proc_read(tid: Tid, buf: &mut [u8], ranges: &[RemoteIoVec]) -> Result<usize, ()> {
+    let memory = procfs::open(tid, "mem").map_err(|_| ())?;
+    Ok(read_ranges(buf, ranges, |at, target| memory.read_at(target, at).unwrap_or(0)))
+}
+
+/// Reads through PTRACE_PEEKDATA, a word at a time.
+fn peek(
+    tid: Tid,
+    addr: RemoteAddr,
+    buf: &mut [u8],
+    ranges: &[RemoteIoVec],
+) -> Result<usize, RemoteReadError> {
+    let mut is_ours = true;
+    let read = read_ranges(buf, ranges, |at, target| {
+        let mut read = 0;
+        while let Some(rest) = target.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            let from = RemoteAddr(at).plus(read as u64);
+            // Words at multiples of their size never reach into the next page, which may not be there.
+            let skip = from.0 % WORD_BYTES;
+            match ptrace::peek(tid, RemoteAddr(from.0 - skip)) {
+                Ok(word) => {
+                    let word = word.iter().skip(usize::try_from(skip).unwrap_or(0));
+                    read += rest.iter_mut().zip(word).map(|(into, byte)| *into = *byte).count();
+                }
+                Err(errno) => {
+                    is_ours = errno != Errno::ESRCH;
+                    break;
+                }
+            }
+        }
+        read
+    });
+    if is_ours { Ok(read) } else { Err(RemoteReadError::Denied { tid, addr }) }
+}
+
+/// Fills `buf` from one range after the other by `read`, which tells how many bytes it could read, until one is cut
+/// short.
+fn read_ranges(
+    buf: &mut [u8],
+    ranges: &[RemoteIoVec],
+    mut read: impl FnMut(u64, &mut [u8]) -> usize,
+) -> usize {
+    let mut len = 0;
+    for range in ranges {
+        let Some(target) = buf.get_mut(len..).and_then(|rest| rest.get_mut(..range.len)) else { break };
+        let got = read(range.base as u64, target);
+        len += got;
+        if got < range.len {
+            break;
+        }
+    }
+    len
 }
 
 #[cfg(test)]
@@ -209,6 +273,18 @@ mod tests {
         assert_eq!(string, RemoteString { len: 3 * 4096, is_terminated: true });
         let string = read_string(own_tid(), addr_of(&text), &mut buf[..100]).unwrap();
         assert_eq!(string, RemoteString { len: 100, is_terminated: false });
+    }
+
+    #[test]
+    fn proc_mem_reads_what_process_vm_readv_reads() {
+        let text: Vec<u8> = (0..3 * 4096u32).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
+        let mut ranges = [RemoteIoVec { base: 0, len: 0 }; 17];
+        let used = split_at_pages(addr_of(&text), text.len(), &mut ranges);
+        let mut buf = vec![0; text.len()];
+        assert_eq!(proc_read(own_tid(), &mut buf, &ranges[..used]), Ok(text.len()));
+        assert_eq!(buf, text);
+        ranges[1].base = 8;
+        assert_eq!(proc_read(own_tid(), &mut buf, &ranges[..used]), Ok(ranges[0].len), "up to the gap");
     }
 
     #[test]

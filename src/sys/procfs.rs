@@ -11,15 +11,22 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Pid, Tid};
 
+/// Opens the file `/proc/ID/NAME` for reading.
+///
+/// # Errors
+/// What open(2) says: `ENOENT` when the thread is gone, `EACCES` when it is not ours to read.
+pub fn open(tid: Tid, name: &str) -> io::Result<File> {
+    let mut path = [0; PATH_BYTES];
+    let path = format_path(&mut path, format_args!("/proc/{tid}/{name}"))?;
+    File::open(path.to_str().map_err(|_| io::ErrorKind::InvalidInput)?)
+}
+
 /// Reads the text `/proc/ID/NAME` into `buf`; tells how many bytes it took and whether there was more.
 ///
 /// # Errors
 /// What open(2) or read(2) says: `ENOENT` when the thread is gone, `EACCES` when it is not ours to read.
 pub fn read_text(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<(usize, bool)> {
-    let mut path = [0; PATH_BYTES];
-    let path = format_path(&mut path, format_args!("/proc/{tid}/{name}"))?;
-    let path = path.to_str().map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut file = File::open(path)?;
+    let mut file = open(tid, name)?;
     let mut len = 0;
     while let Some(rest) = buf.get_mut(len..).filter(|rest| !rest.is_empty()) {
         match file.read(rest)? {

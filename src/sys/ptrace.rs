@@ -5,11 +5,11 @@
 //! section "Attaching and detaching" and "Stopped states" of ptrace(2) before you edit.
 #![expect(unsafe_code, reason = "signals here include the real-time ones, which nix has no type for")]
 
-use std::{io, mem, ptr};
+use std::{cell::Cell, io, mem, ptr};
 
 use nix::errno::Errno;
 
-use super::Tid;
+use super::{RemoteAddr, Tid};
 use crate::abi::{Abi, SyscallNr};
 
 /// What a seized tracee reports, and that it dies with us.
@@ -28,6 +28,13 @@ pub enum PtraceError {
     /// [`wait`].
     #[error("thread {tid} is gone")]
     Gone {
+        /// The thread.
+        tid: Tid,
+    },
+    /// The thread stands still for another reason than the one that was reported: it was killed, and another thread has
+    /// taken its id by an exec. That stop will be reported by [`wait`] too.
+    #[error("thread {tid} is another one by now")]
+    Stale {
         /// The thread.
         tid: Tid,
     },
@@ -133,7 +140,7 @@ fn waited(tid: Tid, status: i32) -> Waited {
         _ if signal == libc::SIGTRAP | 0x80 => StopKind::SyscallExit,
         _ => StopKind::Signal(signal),
     };
-    Waited::Stopped(Stopped { tid }, kind)
+    Waited::Stopped(Stopped { tid, is_stale: Cell::new(false) }, kind)
 }
 
 /// How a thread goes on.
@@ -152,6 +159,8 @@ pub enum Resume {
 #[must_use = "the thread stands still until it is resumed"]
 pub struct Stopped {
     tid: Tid,
+    /// The stop has turned out to be another one, whose own value resumes the thread.
+    is_stale: Cell<bool>,
 }
 
 impl Stopped {
@@ -184,7 +193,7 @@ impl Stopped {
     pub fn trapped_call(&self) -> Result<Call, PtraceError> {
         let info = self.syscall_info()?;
         if info.op != libc::PTRACE_SYSCALL_INFO_SECCOMP {
-            return Err(self.refused("PTRACE_GET_SYSCALL_INFO", Errno::EINVAL));
+            return Err(self.stale());
         }
         // SAFETY: `op` says that the kernel filled in this member of the union; all of it are plain integers.
         let call = unsafe { info.u.seccomp };
@@ -200,7 +209,7 @@ impl Stopped {
     pub fn call_result(&self) -> Result<i64, PtraceError> {
         let info = self.syscall_info()?;
         if info.op != libc::PTRACE_SYSCALL_INFO_EXIT {
-            return Err(self.refused("PTRACE_GET_SYSCALL_INFO", Errno::EINVAL));
+            return Err(self.stale());
         }
         // SAFETY: `op` says that the kernel filled in this member of the union; all of it are plain integers.
         Ok(unsafe { info.u.exit }.sval)
@@ -236,6 +245,16 @@ impl Stopped {
         nix::unistd::Pid::from_raw(self.tid.0)
     }
 
+    fn stale(&self) -> PtraceError {
+        self.is_stale.set(true);
+        PtraceError::Stale { tid: self.tid }
+    }
+
+    /// Gives up a stop that is another one by now: see [`PtraceError::Stale`].
+    pub fn give_up(self) {
+        self.is_stale.set(true);
+    }
+
     const fn refused(&self, request: &'static str, errno: Errno) -> PtraceError {
         PtraceError::Refused { request, tid: self.tid, errno }
     }
@@ -247,9 +266,22 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
+        if self.is_stale.get() {
+            return;
+        }
         // A failure means that the thread is gone, which `wait` reports.
         let _ = request("PTRACE_CONT", libc::PTRACE_CONT, self.tid, 0);
     }
+}
+
+/// One word of the memory of a thread that stands still (PTRACE_PEEKDATA), in the order of its bytes.
+///
+/// # Errors
+/// `EIO` or `EFAULT` where nothing is mapped, `ESRCH` if it does not stand still or is not ours.
+pub fn peek(tid: Tid, addr: RemoteAddr) -> Result<[u8; size_of::<libc::c_long>()], Errno> {
+    let at = usize::try_from(addr.0).map_err(|_| Errno::EFAULT)?;
+    let tid = nix::unistd::Pid::from_raw(tid.0);
+    nix::sys::ptrace::read(tid, ptr::without_provenance_mut(at)).map(libc::c_long::to_ne_bytes)
 }
 
 /// A system call as its registers show it.

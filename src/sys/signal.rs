@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr,
 };
@@ -55,6 +56,17 @@ impl AsRawFd for PidFd {
     }
 }
 
+/// Whether a signal is ignored.
+#[must_use]
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: with a null new action the kernel only writes the present one into `action`, which outlives the call.
+    let noted = unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: all of its fields are integers, for which the zeroes it began with are values as good as the kernel's.
+    let action = unsafe { action.assume_init() };
+    noted == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Ends this process by a signal, so that whoever waits for it sees what the workload died of. Returns only if
 /// the signal does not end a process.
 pub fn die_by(signal: i32) {
@@ -64,6 +76,12 @@ pub fn die_by(signal: i32) {
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
     // SAFETY: SIG_DFL runs no code of ours; a signal number out of range only makes the call fail.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
+    let mut only = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: it writes into `only`, a local of its type.
+    unsafe { libc::sigaddset(only.as_mut_ptr(), signal) };
+    // We may have been started with this signal blocked.
+    // SAFETY: it only reads the set, a local of its type; zeroes, which it began with, are the empty set.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, only.as_ptr(), ptr::null_mut()) };
     // SAFETY: raise takes an integer.
     unsafe { libc::raise(signal) };
 }

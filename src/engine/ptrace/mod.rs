@@ -1,9 +1,9 @@
 //! The ptrace engine: works on every Linux from 5.3, and needs no capability for its own children.
 //!
-//! The life of one call: the filter traps it, the thread stops at its entry ([`Action::Enter`]) and what its
-//! arguments point to is copied into a buffer of its own; it goes on, and stops again when the call has returned
-//! ([`Action::Finish`]); the result is read, the thread is let go, and then the record is written. One thread
-//! traces, so records are in the order of the stops even though a thread runs on before its record is written.
+//! The life of one call: the filter traps it, the thread stops at its entry, and what its arguments point to is copied
+//! into a buffer of its own; it goes on, and stops again when the call has returned; the result is read, the thread is
+//! let go, and then the record is written. One thread traces, so records are in the order of the stops even though a
+//! thread runs on before its record is written.
 //!
 //! Processes come from ptrace events, never from trapping clone or exit. An exec that is trapped stops at its
 //! entry, where its arguments are read, and then either at its event, when it succeeded, or at its exit.
@@ -60,7 +60,8 @@ pub struct PtraceEngine {
     filter: Option<FilterState>,
     /// Held so that the workload cannot make a listener of its own (see [`crate::sys::launch`]).
     listener: Option<OwnedFd>,
-    root_status: i32,
+    /// The first end of the root: later its id may be another's.
+    root_status: Option<i32>,
     counters: EngineCounters,
     hold_ns: Histogram<u64>,
     /// The captures of an exec are put together here.
@@ -88,7 +89,7 @@ impl Engine for PtraceEngine {
             is_launching: true,
             filter: None,
             listener: None,
-            root_status: 0,
+            root_status: None,
             counters: EngineCounters::default(),
             hold_ns: histogram_ns(),
             exec_captures: CaptureBuffer::with_capacity(
@@ -107,7 +108,7 @@ impl Engine for PtraceEngine {
         let recorded = recorder.finish();
         result?;
         Ok(Outcome {
-            root_status: self.root_status,
+            root_status: self.root_status.unwrap_or(0),
             failure: self.child.failure(),
             filter: self.filter.or_else(|| self.child.filter_state()),
             counters: self.counters,
@@ -119,23 +120,43 @@ impl Engine for PtraceEngine {
 
 impl PtraceEngine {
     fn watch<M: ProducerMemory>(&mut self, recorder: &mut Recorder<M>) -> Result<(), EngineError> {
+        // waitpid(2) looks at the newest tracee first, so whoever is served at once may be back before an older one
+        // is seen, for ever. Everybody who has something to tell is therefore heard before anybody is served.
+        let mut round = Vec::with_capacity(limits::TRACEES_RESERVED);
         loop {
-            let waited = if self.tracees.has_held() { ptrace::poll() } else { ptrace::wait().map(Some) };
-            match waited.map_err(EngineError::Wait)? {
-                Some(Waited::Stopped(stop, kind)) => {
-                    let since = Instant::now();
-                    self.counters.stops += 1;
-                    if let Err(PtraceError::Refused { .. }) = self.act(stop, kind, since, recorder) {
-                        self.counters.requests_refused += 1;
+            let first = if self.tracees.has_held() { ptrace::poll() } else { ptrace::wait().map(Some) };
+            match first.map_err(EngineError::Wait)? {
+                Some(Waited::NoTracees) => return Ok(()),
+                Some(first) => round.push((first, Instant::now())),
+                None => thread::sleep(HELD_POLL),
+            }
+            // Nobody is made to wait here, and each thread can be heard once, so this ends.
+            while !round.is_empty() && self.tracees.has_several() {
+                match ptrace::poll().map_err(EngineError::Wait)? {
+                    None | Some(Waited::NoTracees) => break,
+                    Some(waited) => {
+                        give_up_stale(&mut round, &waited);
+                        round.push((waited, Instant::now()));
                     }
                 }
-                Some(Waited::Ended(tid, status)) => self.end(tid, status, recorder),
-                Some(Waited::NoTracees) => return Ok(()),
-                None => {
-                    thread::sleep(HELD_POLL);
-                    self.release_overdue(recorder);
+            }
+            for (waited, since) in round.drain(..) {
+                self.serve(waited, since, recorder);
+            }
+            self.release_overdue(recorder);
+        }
+    }
+
+    fn serve<M: ProducerMemory>(&mut self, waited: Waited, since: Instant, recorder: &mut Recorder<M>) {
+        match waited {
+            Waited::Stopped(stop, kind) => {
+                self.counters.stops += 1;
+                if let Err(PtraceError::Refused { .. }) = self.act(stop, kind, since, recorder) {
+                    self.counters.requests_refused += 1;
                 }
             }
+            Waited::Ended(tid, status) => self.end(tid, status, recorder),
+            Waited::NoTracees => {}
         }
     }
 
@@ -161,7 +182,7 @@ impl PtraceEngine {
             Action::Deliver(onward, signal) => self.resume(stop, onward, signal, since),
             Action::Listen => self.resume(stop, Resume::Listen, 0, since),
         };
-        if matches!(done, Err(PtraceError::Gone { .. })) {
+        if matches!(done, Err(PtraceError::Gone { .. } | PtraceError::Stale { .. })) {
             self.counters.tracees_gone += 1;
         }
         done
@@ -264,6 +285,8 @@ impl PtraceEngine {
             let creator = if pid.leader() == tid { parent } else { pid };
             let mut record = clone_record(clock::wall_ns(), creator.leader(), creator, tid, pid);
             record.flags |= RecordFlags::FROM_CHILD.0;
+            // Which call it was nobody can tell any more; all of them are a kind of clone.
+            record.number = abi::number(abi::Abi::NATIVE, "clone").unwrap_or(record.number);
             self.tracees.introduce(tid, pid);
             self.counters.tracees_created += 1;
             recorder.record_bare(&record);
@@ -326,7 +349,7 @@ impl PtraceEngine {
     /// A thread has ended.
     fn end<M: ProducerMemory>(&mut self, tid: Tid, status: i32, recorder: &mut Recorder<M>) {
         if tid == self.child.pid().leader() {
-            self.root_status = status;
+            self.root_status.get_or_insert(status);
         }
         let Some((pid, pending)) = self.tracees.remove(tid, status) else { return };
         if let Some(pending) = pending {
@@ -368,6 +391,17 @@ impl PendingCall {
 }
 
 const CLONE_THREAD: u64 = 0x0001_0000;
+
+/// An exec kills the old leader and takes its id: what the leader had stopped for is no longer there.
+fn give_up_stale(round: &mut Vec<(Waited, Instant)>, newest: &Waited) {
+    let Waited::Stopped(exec, StopKind::Exec) = newest else { return };
+    let is_old_leader = |(waited, _): &mut (Waited, Instant)| matches!(waited, Waited::Stopped(stop, _) if stop.tid() == exec.tid());
+    for (waited, _) in round.extract_if(.., is_old_leader) {
+        if let Waited::Stopped(stop, _) = waited {
+            stop.give_up();
+        }
+    }
+}
 
 fn name_of(call: &Call) -> Option<&'static str> {
     abi::number_name(call.abi, call.nr)

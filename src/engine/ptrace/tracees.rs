@@ -119,6 +119,11 @@ impl Tracees {
         !self.held.is_empty()
     }
 
+    /// Whether more than one thread is followed.
+    pub(super) fn has_several(&self) -> bool {
+        self.known.len() + self.held.len() > 1
+    }
+
     /// Takes a thread that has been held for too long.
     pub(super) fn take_overdue(&mut self) -> Option<Held> {
         let bound = Duration::from_millis(limits::NEW_TRACEE_HOLD_MS_MAX);
