@@ -13,4 +13,5 @@ mod order;
 mod programs;
 mod signals;
 mod status;
+mod survival;
 mod usage;

@@ -173,7 +173,7 @@ impl Capture {
 pub(crate) struct Event(Value);
 
 impl Event {
-    fn parse(line: &str) -> Self {
+    pub(crate) fn parse(line: &str) -> Self {
         Self(serde_json::from_str(line).expect("each line is a JSON object"))
     }
 

@@ -217,6 +217,11 @@ impl Capturing {
         creance.send(signal).expect("a child can be sent a signal");
     }
 
+    /// Waits for its end, whatever was captured.
+    pub(crate) fn finish_unread(self) -> Finished {
+        self.running.finish()
+    }
+
     /// Waits for its end, and reads what was captured.
     pub(crate) fn finish(self) -> Capture {
         Capture::read(self.running.finish(), self.output.path())
