@@ -263,10 +263,8 @@ impl PtraceEngine {
             return resumed;
         }
         self.counters.tracees_created += 1;
-        let mut record = clone_record(now_ns, tid, pid, child, child_pid);
-        record = RecordHeader { abi: call.abi.code(), number: call.nr, ..record };
-        record.arguments = [flags.unwrap_or(0), record.arguments[1], 0, 0, 0, 0];
-        recorder.record_bare(&record);
+        let record = clone_record(now_ns, (tid, pid), (child, child_pid), flags.unwrap_or(0));
+        recorder.record_bare(&RecordHeader { abi: call.abi.code(), number: call.nr, ..record });
         match arrival {
             // Should it be gone, its end will be reported.
             Arrival::Held(Held { stop, kind, since }) => drop(self.act(stop, kind, since, recorder)),
@@ -283,10 +281,8 @@ impl PtraceEngine {
             // Without /proc nothing is known but the thread itself.
             let (pid, parent) = procfs::thread_group(tid).unwrap_or((Pid(tid.0), Pid(0)));
             let creator = if pid.leader() == tid { parent } else { pid };
-            let mut record = clone_record(clock::wall_ns(), creator.leader(), creator, tid, pid);
+            let mut record = clone_record(clock::wall_ns(), (creator.leader(), creator), (tid, pid), 0);
             record.flags |= RecordFlags::FROM_CHILD.0;
-            // Which call it was nobody can tell any more; all of them are a kind of clone.
-            record.number = abi::number(abi::Abi::NATIVE, "clone").unwrap_or(record.number);
             self.tracees.introduce(tid, pid);
             self.counters.tracees_created += 1;
             recorder.record_bare(&record);
@@ -320,10 +316,7 @@ impl PtraceEngine {
                 self.exec_captures.append(&pending.captures);
                 pending.header(tid, pid)
             }
-            None => RecordHeader {
-                number: abi::number(abi::Abi::NATIVE, "execve").unwrap_or(SyscallNr(0)),
-                ..header(RecordKind::Exec, now_ns)
-            },
+            None => RecordHeader { number: EXECVE, ..header(RecordKind::Exec, now_ns) },
         };
         capture_process(tid, &mut self.exec_captures);
         if self.is_launching {
@@ -392,14 +385,26 @@ impl PendingCall {
 
 const CLONE_THREAD: u64 = 0x0001_0000;
 
+/// What a record names where the call itself was not seen: the most general call that can have been made.
+const CLONE: SyscallNr = native(libc::SYS_clone);
+const EXECVE: SyscallNr = native(libc::SYS_execve);
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "system call numbers are below 600, and the test knows these"
+)]
+const fn native(nr: libc::c_long) -> SyscallNr {
+    SyscallNr(nr.cast_unsigned() as u32)
+}
+
 /// An exec kills the old leader and takes its id: what the leader had stopped for is no longer there.
 fn give_up_stale(round: &mut Vec<(Waited, Instant)>, newest: &Waited) {
     let Waited::Stopped(exec, StopKind::Exec) = newest else { return };
-    let is_old_leader = |(waited, _): &mut (Waited, Instant)| matches!(waited, Waited::Stopped(stop, _) if stop.tid() == exec.tid());
-    for (waited, _) in round.extract_if(.., is_old_leader) {
-        if let Waited::Stopped(stop, _) = waited {
-            stop.give_up();
-        }
+    let old_leader = round
+        .iter()
+        .position(|(waited, _)| matches!(waited, Waited::Stopped(stop, _) if stop.tid() == exec.tid()));
+    if let Some((Waited::Stopped(stop, _), _)) = old_leader.map(|at| round.remove(at)) {
+        stop.give_up();
     }
 }
 
@@ -424,15 +429,21 @@ fn clone_flags(tid: Tid, call: &Call) -> Option<u64> {
     }
 }
 
-fn clone_record(now_ns: u64, tid: Tid, pid: Pid, child: Tid, child_pid: Pid) -> RecordHeader {
+/// The record of a new thread or process.
+fn clone_record(
+    now_ns: u64,
+    (tid, pid): (Tid, Pid),
+    (child, child_pid): (Tid, Pid),
+    flags: u64,
+) -> RecordHeader {
     let is_thread = child_pid.leader() != child;
     RecordHeader {
         tid: tid.as_u32(),
         pid: pid.as_u32(),
         flags: if is_thread { RecordFlags::THREAD.0 } else { 0 },
-        number: SyscallNr(0),
+        number: CLONE,
         result: i64::from(child.as_u32()),
-        arguments: [0, u64::from(child_pid.as_u32()), 0, 0, 0, 0],
+        arguments: [flags, u64::from(child_pid.as_u32()), 0, 0, 0, 0],
         ..header(RecordKind::Clone, now_ns)
     }
 }
@@ -445,5 +456,16 @@ fn connected_socket(call: &Call, result: i64) -> Option<i32> {
         "connect" if result == 0 || result == -i64::from(libc::EINPROGRESS) => Some(low(first)),
         "accept" | "accept4" if result >= 0 => i32::try_from(result).ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_were_not_seen_have_their_names() {
+        assert_eq!(abi::number_name(abi::Abi::NATIVE, CLONE), Some("clone"));
+        assert_eq!(abi::number_name(abi::Abi::NATIVE, EXECVE), Some("execve"));
     }
 }

@@ -1,0 +1,291 @@
+//! Turns records into the events that Falco needs, in the order in which it needs them.
+//!
+//! Only exit events: Falco needs no others. State that Falco lacks is made up just before the event that needs it: a
+//! thread is introduced before its first event, the current directory is told before a relative name, a socket before
+//! its connect. The order of a clone is child, then creator; an exit comes last. It trusts no record, allocates
+//! nothing for an event that changes no state, and knows nothing of rules.
+//!
+//! # What no record tells
+//!
+//! | event | parameter | what stands there |
+//! |---|---|---|
+//! | `open`, `openat`, `openat2`, `creat` | `dev`, `ino` | empty |
+//! | `open_by_handle_at` | `path`; `dev`, `ino` | empty; 0, as of a file that was not opened |
+//! | `open` and its kin | `flags`: whether the file was made, its overlay layer | not set |
+//! | `openat2` | `flags`, `mode`, `resolve` where `open_how` was unreadable | 0 |
+//! | `*at` with a directory descriptor | a relative name | the absolute one; as written if the descriptor is unknown |
+//! | `clone` and its kin | `cwd`, page faults, memory, `pidns_init_start_ts` | empty; a `chdir` follows |
+//! | `clone` and its kin | `fdlimit` | -1 unless the program's exec told it |
+//! | `clone` and its kin | `vtid`, `vpid` in a nested PID namespace | empty, except 1 for its first process |
+//! | `execve` | `cwd` | empty; a `chdir` goes before where it changed |
+//! | `execve` | `fdlimit` | -1 unless recorded |
+//! | `execve` | `exe_ino`, `exe_ino_ctime`, `exe_ino_mtime` | empty unless recorded |
+//! | `execve` | `flags`: writable, overlay layer | not set unless recorded; a memfd always is |
+//! | `execve` that failed | all but the arguments, the thread and its ids | empty |
+//! | `connect` | kernel addresses of Unix sockets | 0 |
+//! | `connect` | the type and protocol of a socket that no record told | a TCP or Unix stream |
+//! | `sendto` | the same | UDP or a Unix datagram |
+//! | `connect`, `sendto`, `recvfrom` and kin | `tuple` of another family, or unknown | the family alone, or 0 |
+//! | `accept`, `accept4` | `queuepct`, `queuelen`, `queuemax` | 0 |
+//! | `sendto`, `recvfrom` and their kin | `data`, `msgcontrol`; `size` of several messages | empty; 0 |
+//! | `init_module` | `img` | empty |
+//! | `prctl` | `arg2_str` | empty |
+//! | `prlimit` | `oldcur`, `oldmax` | -1 |
+//! | `ptrace` | `data` of a request that reads | the address |
+//! | `io_uring_setup` | what the kernel fills in | what the program passed |
+//! | `procexit` | `reaper_tid` | 0: libsinsp looks for it |
+//!
+//! No event is told of a call that did not return; of `close_range`, whose number older versions of libsinsp do not
+//! know and would crash on; of `pipe`, `pipe2` and `socketpair`, whose descriptors are not recorded; of `getcwd` and
+//! `getsockopt`, whose answers are not; nor of a call without an event in the table. `fchmodat2` is told as
+//! `fchmodat`, and `fchdir` is followed by a `chdir`.
+
+mod additions;
+mod call;
+mod facts;
+mod files;
+mod identity;
+mod life;
+mod processes;
+mod sockets;
+#[cfg(test)]
+mod tests;
+
+use self::{
+    call::{Call, CallKind, CallKinds},
+    facts::NAME_BYTES_MAX,
+    life::ExecTexts,
+    processes::{Process, Processes, Program},
+};
+use super::{
+    encode::{Batch, EncodeError, until_nul},
+    table,
+};
+use crate::event::{Record, RecordFlags, RecordKind};
+
+/// Translates the records of one tracer, in the order in which they come, for one Falco.
+///
+/// It remembers what Falco has been told, so that no record may be left out, and nothing of what it wrote may be lost
+/// on the way. A consumer that starts anew gets a [`Translator::snapshot`] first.
+#[derive(Debug)]
+pub struct Translator {
+    kinds: CallKinds,
+    processes: Processes,
+    exec_texts: ExecTexts,
+    events_refused: u64,
+    last_error: Option<EncodeError>,
+}
+
+impl Default for Translator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Translator {
+    /// Makes a translator for a Falco that knows no process yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            kinds: CallKinds::new(),
+            processes: Processes::default(),
+            exec_texts: ExecTexts::default(),
+            events_refused: 0,
+            last_error: None,
+        }
+    }
+
+    /// Names a process that no record will tell of: the tracer, which is the parent of the workload's first process.
+    /// Falco hears of it when a child of it first appears. Without this call it has no name there.
+    pub fn learn_outsider(&mut self, pid: u32, name: &[u8]) {
+        let name = Some(Box::from(until_nul(name, NAME_BYTES_MAX)));
+        let program = Program { exe: name.clone(), comm: name, ..Program::default() };
+        if pid != 0 && self.processes.get(pid).is_none() {
+            let mut process = Process::new(pid, 0);
+            process.program = program.into();
+            self.processes.insert(pid, process);
+        }
+    }
+
+    /// Appends the events that a record stands for, none to about six. A batch that is not full always has room for
+    /// them ([`Batch::is_full`]).
+    pub fn translate(&mut self, record: &Record<'_>, out: &mut Batch) {
+        if let Err(error) = self.events_of(record, out) {
+            self.events_refused += 1;
+            self.last_error = Some(error);
+        }
+    }
+
+    /// Begins to introduce everything that is known to a consumer that knows nothing: parents before children. No
+    /// record should be translated before the snapshot is through.
+    pub fn snapshot(&mut self) -> Snapshot {
+        Snapshot { threads: self.processes.in_order().into_iter() }
+    }
+
+    /// How many events the encoder refused, because they would have broken a rule of the table. There should be none.
+    #[must_use]
+    pub const fn events_refused(&self) -> u64 {
+        self.events_refused
+    }
+
+    /// Why it refused the last of them.
+    #[must_use]
+    pub const fn last_error(&self) -> Option<EncodeError> {
+        self.last_error
+    }
+
+    /// How many processes and threads were not remembered because the table was full.
+    #[must_use]
+    pub const fn unremembered(&self) -> u64 {
+        self.processes.unremembered()
+    }
+
+    fn events_of(&mut self, record: &Record<'_>, out: &mut Batch) -> Result<(), EncodeError> {
+        let header = record.header();
+        if record.kind() == RecordKind::Loss {
+            // The parameter is a rate of sampling to the drivers. Falco shows it, and nothing else looks at it.
+            let lost = u32::try_from(header.result).unwrap_or(u32::MAX);
+            return out.event(&table::DROP_E, header.exit_ns, 0).uint32(lost).finish();
+        }
+        if header.tid == 0 && record.kind() != RecordKind::Clone {
+            return Ok(());
+        }
+        let pid = if header.pid == 0 { self.processes.group_of(header.tid) } else { header.pid };
+        let call = Call { record, pid };
+        match record.kind() {
+            // Nobody learns the result of a call that did not return, so that Falco's drivers tell nothing either.
+            RecordKind::Syscall if record.flags().contains(RecordFlags::NO_RESULT) => Ok(()),
+            RecordKind::Syscall => self.syscall(call, out),
+            RecordKind::Clone => life::clone(&mut self.processes, call, self.kinds.of(record), out),
+            RecordKind::Exec => life::exec(&mut self.processes, &mut self.exec_texts, call, out),
+            RecordKind::Exit => life::exit(&mut self.processes, call, out),
+            RecordKind::Loss => Ok(()),
+        }
+    }
+
+    fn syscall(&mut self, call: Call<'_, '_>, out: &mut Batch) -> Result<(), EncodeError> {
+        let kind = self.kinds.of(call.record);
+        if kind == CallKind::Other {
+            return Ok(());
+        }
+        let processes = &mut self.processes;
+        let tid = call.record.header().tid;
+        processes.introduce(tid, call.pid, call.ts(), out)?;
+        if let Some(cwd) = call.cwd() {
+            processes.move_to(tid, call.pid, cwd, call.ts(), out)?;
+        }
+        match kind {
+            CallKind::Open
+            | CallKind::Openat
+            | CallKind::Openat2
+            | CallKind::Creat
+            | CallKind::OpenByHandleAt
+            | CallKind::Memfd => {
+                forget_result(processes, call);
+                files::open(call, kind, out)
+            }
+            CallKind::Link
+            | CallKind::Linkat
+            | CallKind::Symlink
+            | CallKind::Symlinkat
+            | CallKind::Unlink
+            | CallKind::Unlinkat
+            | CallKind::Rmdir
+            | CallKind::Mkdir
+            | CallKind::Mkdirat
+            | CallKind::Rename
+            | CallKind::Renameat
+            | CallKind::Renameat2 => files::name(call, kind, out),
+            CallKind::Chmod | CallKind::Fchmod | CallKind::Fchmodat => files::mode(call, kind, out),
+            CallKind::Chdir => files::chdir(processes, call, out),
+            CallKind::Fchdir => files::fchdir(processes, call, out),
+            CallKind::Chroot | CallKind::Mount | CallKind::Umount2 => files::tree(call, kind, out),
+            CallKind::Close | CallKind::Fcntl => {
+                if kind == CallKind::Close
+                    && let Some(process) = processes.get_mut(call.pid)
+                {
+                    process.forget_socket(call.int(0));
+                }
+                files::descriptor(call, kind, out)
+            }
+            CallKind::EpollCreate
+            | CallKind::EpollCreate1
+            | CallKind::Eventfd
+            | CallKind::Eventfd2
+            | CallKind::InotifyInit
+            | CallKind::InotifyInit1
+            | CallKind::Signalfd
+            | CallKind::Signalfd4
+            | CallKind::TimerfdCreate
+            | CallKind::Userfaultfd
+            | CallKind::IoUringSetup
+            | CallKind::PidfdOpen
+            | CallKind::PidfdGetfd => {
+                forget_result(processes, call);
+                files::descriptor(call, kind, out)
+            }
+            CallKind::Dup | CallKind::Dup2 | CallKind::Dup3 => sockets::dup(processes, call, kind, out),
+            CallKind::Socket => sockets::socket(processes, call, out),
+            CallKind::Bind => sockets::bind(processes, call, out),
+            CallKind::Connect => sockets::connect(processes, call, out),
+            CallKind::Listen => sockets::listen(processes, call, out),
+            CallKind::Accept | CallKind::Accept4 => sockets::accept(processes, call, kind, out),
+            CallKind::Sendto | CallKind::Sendmsg | CallKind::Sendmmsg => {
+                sockets::send(processes, call, kind, out)
+            }
+            CallKind::Recvfrom | CallKind::Recvmsg | CallKind::Recvmmsg => sockets::receive(call, kind, out),
+            CallKind::Shutdown => sockets::shutdown(call, out),
+            CallKind::Setuid
+            | CallKind::Setgid
+            | CallKind::Setreuid
+            | CallKind::Setregid
+            | CallKind::Setresuid
+            | CallKind::Setresgid => identity::ids(processes, call, kind, out),
+            CallKind::Capset => identity::capset(processes, call, out),
+            CallKind::Prctl => identity::prctl(call, out),
+            CallKind::Setsid | CallKind::Setpgid | CallKind::Setrlimit | CallKind::Prlimit => {
+                identity::process(call, kind, out)
+            }
+            CallKind::Unshare
+            | CallKind::Setns
+            | CallKind::Ptrace
+            | CallKind::Bpf
+            | CallKind::InitModule
+            | CallKind::FinitModule => identity::kernel(call, kind, out),
+            CallKind::Execve | CallKind::Execveat => {
+                life::failed_exec(processes, &mut self.exec_texts, call, kind, out)
+            }
+            // Clones that failed change nothing in Falco, and the others have records of their own.
+            CallKind::Clone | CallKind::Clone3 | CallKind::Fork | CallKind::Vfork | CallKind::Other => Ok(()),
+        }
+    }
+}
+
+/// The descriptor that a call returned is no socket any more.
+fn forget_result(processes: &mut Processes, call: Call<'_, '_>) {
+    if let (Ok(fd), Some(process)) = (i32::try_from(call.result()), processes.get_mut(call.pid)) {
+        process.forget_socket(fd);
+    }
+}
+
+/// What a new consumer has still to be told of.
+#[derive(Debug)]
+pub struct Snapshot {
+    threads: std::vec::IntoIter<(u32, u32)>,
+}
+
+impl Snapshot {
+    /// Appends introductions, dated `now_ns`, until all are told or the batch is full; tells whether all are. What a
+    /// program was started as (its file, its environment, its terminal, its login user) Falco learns only from the
+    /// next exec: a made-up one would set off the rules for new programs.
+    pub fn fill(&mut self, translator: &mut Translator, now_ns: u64, out: &mut Batch) -> bool {
+        while !out.is_full() {
+            let Some((tid, pid)) = self.threads.next() else { return true };
+            if let Err(error) = translator.processes.introduce_again(tid, pid, now_ns, out) {
+                translator.events_refused += 1;
+                translator.last_error = Some(error);
+            }
+        }
+        self.threads.as_slice().is_empty()
+    }
+}
