@@ -13,14 +13,16 @@
 use std::{
     ffi::{CStr, CString},
     io,
-    mem::MaybeUninit,
     os::fd::{FromRawFd, OwnedFd},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicI32, AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use super::{Pid, futex};
+use super::{
+    Pid, futex,
+    inherited::{block_signals, close_on_exec_what_was_closed, restore_signals, set_mask},
+};
 use crate::limits;
 
 /// What the child shall become. Everything is built before the clone.
@@ -107,6 +109,7 @@ impl Child {
             filter: filter.as_ptr().cast_mut(),
         };
         let flags = libc::CLONE_FILES | libc::SIGCHLD;
+        close_on_exec_what_was_closed();
         // Our handlers must not run in the child: they would take the workload's signals for ours.
         let mask = block_signals();
         // SAFETY: without CLONE_VM this is a fork: the child runs on a copy of this stack, and below it makes
@@ -312,78 +315,6 @@ fn install(filter: &libc::sock_fprog, answer: &Answer) -> Result<(), i32> {
 fn die_with_parent(signal: i32) {
     // SAFETY: this prctl takes integers only.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
-}
-
-/// Signals that were ignored when this process began, signal N in bit N - 1. Since then Rust's runtime has ignored
-/// SIGPIPE, and signals are caught to pass them on; neither is the workload's business.
-static IGNORED_AT_START: AtomicU64 = AtomicU64::new(0);
-
-/// `struct sigaction` as the kernel has it (linux/signal_types.h). The C library keeps two signals to itself, so it is
-/// not asked.
-#[repr(C)]
-struct KernelAction {
-    handler: libc::sighandler_t,
-    flags: libc::c_ulong,
-    restorer: usize,
-    mask: u64,
-}
-
-const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
-
-extern "C" fn note_ignored() {
-    let mut ignored = 0;
-    for signal in SIGNALS {
-        let mut action = KernelAction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
-        // SAFETY: with a null new action the kernel only writes the present one into `action`, a local of the
-        // kernel's own layout that outlives the call.
-        let noted = unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<KernelAction>(), &raw mut action, 8)
-        };
-        if noted == 0 && action.handler == libc::SIG_IGN {
-            ignored |= 1 << (signal - 1);
-        }
-    }
-    IGNORED_AT_START.store(ignored, Ordering::Relaxed);
-}
-
-/// Runs `note_ignored` before Rust's runtime starts.
-// SAFETY: `.init_array` holds functions that take nothing, or what they ignore, and are called once by the loader
-// before `main`; this one needs nothing of Rust's runtime.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static NOTE_IGNORED: extern "C" fn() = note_ignored;
-
-/// Blocks every signal for this thread; gives the mask that it had.
-fn block_signals() -> libc::sigset_t {
-    let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
-    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: it writes into `all`, a local of its type.
-    unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    // SAFETY: it reads the one set and writes into the other; both are locals of their type.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
-    // SAFETY: a set is made of integers, and zeroes, which it began with, are the empty set.
-    unsafe { before.assume_init() }
-}
-
-fn set_mask(mask: &libc::sigset_t) {
-    // SAFETY: it reads the set that `mask` borrows, and writes nothing of ours.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
-}
-
-/// Ignores what was ignored at the start, and nothing else. Handlers would be gone at the exec, but until then a signal
-/// for the workload would run ours.
-fn restore_signals() {
-    let ignored = IGNORED_AT_START.load(Ordering::Relaxed);
-    for signal in SIGNALS {
-        let is_ignored = ignored & 1 << (signal - 1) != 0;
-        let handler = if is_ignored { libc::SIG_IGN } else { libc::SIG_DFL };
-        let action = KernelAction { handler, flags: 0, restorer: 0, mask: 0 };
-        // SAFETY: the kernel only reads `action`, a local of its own layout that outlives the call; neither handler
-        // runs code of ours. It refuses SIGKILL and SIGSTOP, which nobody can ignore.
-        unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, ptr::null::<KernelAction>(), 8)
-        };
-    }
 }
 
 fn errno_now() -> i32 {

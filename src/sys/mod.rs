@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod futex;
+mod inherited;
 pub mod launch;
 pub mod memory;
 pub mod procfs;

@@ -1,6 +1,6 @@
 //! What a workload finds when it starts is what it would find without creance.
 
-use crate::support::{Workload, directory, fixture};
+use crate::support::{Workload, directory, executable, fixture};
 
 /// Compares what the fixture `state` finds natively and under creance.
 #[track_caller]
@@ -86,4 +86,13 @@ fn a_workload_without_standard_descriptors_gets_none() {
     let program = fixture("state");
     let script = "exec \"$0\" 9>&1 1>&9 2>&- 0<&-";
     assert_same_state(|| Workload::new(["sh".as_ref(), "-c".as_ref(), script.as_ref(), program.as_os_str()]));
+}
+
+#[test]
+fn a_workload_gets_no_standard_input_that_creance_was_not_given() {
+    let (_held, path) = directory();
+    let launcher = path.join("without-input");
+    executable(&launcher, "#!/bin/sh\nexec \"$@\" <&-\n");
+    let program = fixture("state");
+    assert_same_state(|| Workload::new([&program]).launched_by(&launcher));
 }
