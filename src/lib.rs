@@ -10,7 +10,7 @@
 //! | 3 | [`interest`] | what can matter |
 //! | 4 | [`filter`] | interest to seccomp BPF |
 //! | 5 | [`engine`], [`decode`] | calls to records; records to events |
-//! | 6 | [`sink`] | where events go |
+//! | 6 | [`falco`], [`sink`] | records to events in Falco's own layout; where events go |
 //! | 7 | [`pipeline`] | the one place that knows both an engine and a sink |
 //! | 8 | `cli`, `main` | flags and exit status |
 //!
@@ -26,6 +26,7 @@ pub mod counters;
 pub mod decode;
 pub mod engine;
 pub mod event;
+pub mod falco;
 pub mod filter;
 pub mod interest;
 pub mod limits;

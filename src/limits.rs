@@ -96,3 +96,13 @@ pub const PASSWD_BYTES_MAX: u64 = 1024 * 1024;
 /// Records that one reservation makes room of at most before it looks again. Many, so that the consumer's cache line
 /// is seldom touched; not all, so that no stop waits for a walk over the whole ring.
 pub const RECLAIM_RECORDS_MAX: usize = 64;
+
+/// Bytes kept of a process name: the kernel's `comm` has 15, names of kernel threads up to 63.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Most bytes that the events of one record take in Falco's layout: an exec with every text at its bound, whose thread,
+/// process and parent are all new to Falco.
+pub const TRANSLATION_BYTES_MAX: usize = 64 * 1024;
+
+/// Sockets remembered for one process, so that Falco is not told of them twice.
+pub const SOCKETS_MAX: usize = 8;

@@ -19,7 +19,7 @@ use crate::{
     interest::{Interest, UnknownCall},
     limits,
     pipeline::{self, Report},
-    sink::{Json, Null, Sink, Text},
+    sink::{FalcoEvents, Json, Null, Sink, Text},
     sys::{
         launch::{self, ChildFailure, Image},
         signal,
@@ -65,6 +65,8 @@ enum Output {
     Text,
     /// One JSON object a line (docs/output.md)
     Json,
+    /// Events in Falco's own layout, one after the other: what its engine reads
+    Falco,
     /// Nothing: only the statistics
     Null,
 }
@@ -143,6 +145,7 @@ impl Run {
         Ok(match self.output {
             Output::Text => Box::new(Text::new(writer, is_colourful)),
             Output::Json => Box::new(Json::new(writer)),
+            Output::Falco => Box::new(FalcoEvents::new(writer, std::process::id())),
             Output::Null => Box::new(Null),
         })
     }

@@ -97,6 +97,12 @@ impl<'a> Event<'a> {
         WORDS.into_iter().filter_map(move |(flag, word)| flags.contains(flag).then_some(word))
     }
 
+    /// The record that it was decoded from.
+    #[must_use]
+    pub const fn record(&self) -> &Record<'a> {
+        &self.record
+    }
+
     /// The arguments, in their order.
     #[must_use]
     pub fn arguments(&self) -> &[Argument<'a>] {

@@ -12,9 +12,6 @@ use crate::{
     limits,
 };
 
-/// Bytes kept of a process name. The kernel's `comm` has 15, names of kernel threads up to 63.
-const NAME_BYTES_MAX: usize = 64;
-
 /// `CLONE_PARENT` (linux/sched.h): the child's parent is that of its creator.
 const CLONE_PARENT: u64 = 0x8000;
 
@@ -255,7 +252,7 @@ fn number(digits: &[u8]) -> Option<u32> {
 
 /// The kernel writes a newline in a name as `\n` and a backslash as `\\` (fs/proc/array.c).
 fn unescaped(name: &[u8]) -> Box<[u8]> {
-    let name = name.get(..2 * NAME_BYTES_MAX).unwrap_or(name);
+    let name = name.get(..2 * limits::NAME_BYTES_MAX).unwrap_or(name);
     let mut plain = Vec::with_capacity(name.len());
     let mut bytes = name.iter().copied();
     while let Some(byte) = bytes.next() {
@@ -268,7 +265,7 @@ fn unescaped(name: &[u8]) -> Box<[u8]> {
             byte => plain.push(byte),
         }
     }
-    plain.truncate(NAME_BYTES_MAX);
+    plain.truncate(limits::NAME_BYTES_MAX);
     plain.into_boxed_slice()
 }
 

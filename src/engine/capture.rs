@@ -52,9 +52,14 @@ pub(crate) fn capture_arguments(tid: Tid, call: &Call, captures: &mut CaptureBuf
     (flags, unread)
 }
 
-/// Copies both addresses of the connected socket `fd` of a process, as far as the kernel lets us.
-pub(crate) fn capture_socket_names(pid: Pid, fd: i32, captures: &mut CaptureBuffer) {
+/// Copies what the descriptor `fd` of a process is, if it is a socket, and both its addresses, as far as the kernel
+/// lets us.
+pub(crate) fn capture_socket(pid: Pid, fd: i32, captures: &mut CaptureBuffer) {
     let Ok(socket) = socket::duplicate(pid, fd) else { return };
+    let Ok(info) = socket::info(&socket) else { return };
+    let info = [info.domain, info.kind, info.protocol].map(i32::to_ne_bytes);
+    // What does not fit is flagged by the buffer itself.
+    let _ = captures.push(CaptureKind::SocketInfo, 0, CaptureFlags::default(), info.as_flattened());
     for (kind, name) in
         [(CaptureKind::SocketLocal, socket::local(&socket)), (CaptureKind::SocketPeer, socket::peer(&socket))]
     {

@@ -3,7 +3,11 @@
 use crate::{
     event::{CaptureBuffer, CaptureFlags, CaptureKind},
     limits,
-    sys::{Tid, procfs},
+    sys::{
+        Pid, Tid,
+        process::{self, ExeStat, Layer},
+        procfs,
+    },
 };
 
 /// Texts that an exec record holds, by their name under `/proc/PID`.
@@ -20,7 +24,11 @@ const TEXTS: [(CaptureKind, &str); 6] = [
 const LINKS: [(CaptureKind, &str); 2] = [(CaptureKind::ProcExe, "exe"), (CaptureKind::ProcCwd, "cwd")];
 
 /// Bytes that these captures take at most, headers included.
-pub(crate) const CAPTURE_BYTES_MAX: usize = (TEXTS.len() + LINKS.len()) * (limits::PROC_TEXT_BYTES_MAX + 16);
+pub(crate) const CAPTURE_BYTES_MAX: usize =
+    (TEXTS.len() + LINKS.len()) * (limits::PROC_TEXT_BYTES_MAX + 16) + EXE_STAT_BYTES + 64;
+
+/// Bytes of a [`CaptureKind::ExeStat`].
+const EXE_STAT_BYTES: usize = 40;
 
 /// Appends what `/proc` tells of a process. A text that cannot be read is left out: the decoder does without.
 pub(crate) fn capture_process(tid: Tid, captures: &mut CaptureBuffer) {
@@ -36,6 +44,27 @@ pub(crate) fn capture_process(tid: Tid, captures: &mut CaptureBuffer) {
             push(captures, kind, len == text.len(), text.get(..len).unwrap_or_default());
         }
     }
+    if let Ok(exe) = process::exe_stat(tid) {
+        push(captures, CaptureKind::ExeStat, false, &exe_stat_bytes(&exe));
+    }
+    // After an exec the thread is the leader of its process.
+    if let Ok(limit) = process::fd_limit(Pid(tid.0)) {
+        push(captures, CaptureKind::FdLimit, false, &limit.to_ne_bytes());
+    }
+}
+
+fn exe_stat_bytes(exe: &ExeStat) -> [u8; EXE_STAT_BYTES] {
+    let layer = match exe.layer {
+        Layer::Unknown => 0,
+        Layer::Upper => 1,
+        Layer::Lower => 2,
+    };
+    let mut bytes = [0; EXE_STAT_BYTES];
+    let wide = [exe.inode, exe.ctime_ns, exe.mtime_ns].map(u64::to_ne_bytes);
+    let narrow = [exe.mode, exe.uid, exe.gid, layer].map(u32::to_ne_bytes);
+    let fields = wide.as_flattened().iter().chain(narrow.as_flattened());
+    bytes.iter_mut().zip(fields).for_each(|(into, byte)| *into = *byte);
+    bytes
 }
 
 fn push(captures: &mut CaptureBuffer, kind: CaptureKind, was_cut: bool, data: &[u8]) {

@@ -78,6 +78,8 @@ capture_kinds! {
     Environ = 9,
     /// A structure in the thread's memory, such as `struct open_how`.
     Struct = 10,
+    /// What the socket is: three `i32`, its `SO_DOMAIN`, `SO_TYPE` and `SO_PROTOCOL` (socket(7)).
+    SocketInfo = 11,
     /// The text of `/proc/PID/status`.
     ProcStatus = 32,
     /// The text of `/proc/PID/stat`.
@@ -94,6 +96,11 @@ capture_kinds! {
     ProcExe = 38,
     /// The text of the link `/proc/PID/cwd`.
     ProcCwd = 39,
+    /// The file that runs: `u64` inode, `u64` ctime and `u64` mtime in nanoseconds since 1970, `u32` `st_mode`, `u32`
+    /// owner, `u32` group, `u32` layer of an overlay (0 unknown, 1 upper, 2 lower).
+    ExeStat = 40,
+    /// The soft limit of open files (`RLIMIT_NOFILE`): one `u64`.
+    FdLimit = 41,
 }
 
 /// Claims about a capture, a set of bits.

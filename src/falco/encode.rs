@@ -18,10 +18,6 @@ pub const EVENT_HEADER_BYTES: usize = 26;
 /// such bound: all three are those of Falco's own drivers.
 pub const TEXT_BYTES_MAX: usize = limits::PATH_BYTES_MAX;
 
-/// Most bytes that the events of one record take: an exec with every text at its bound, whose thread, process and
-/// parent are all new to Falco.
-pub const TRANSLATION_BYTES_MAX: usize = 64 * 1024;
-
 /// An event broke a rule of the table. It was taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
@@ -186,7 +182,7 @@ impl Batch {
     /// beyond, so that a translation never finds it without room.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        let room = bytes.saturating_add(TRANSLATION_BYTES_MAX);
+        let room = bytes.saturating_add(limits::TRANSLATION_BYTES_MAX);
         Self { bytes: Vec::with_capacity(room), finished: 0, count: 0, full_at: bytes }
     }
 
@@ -496,7 +492,7 @@ impl EventWriter<'_> {
     }
 
     fn has_room(&mut self, len: usize) -> bool {
-        let room = self.batch.full_at.saturating_add(TRANSLATION_BYTES_MAX);
+        let room = self.batch.full_at.saturating_add(limits::TRANSLATION_BYTES_MAX);
         let fits = self.batch.bytes.len().saturating_add(len) <= room;
         if !fits {
             self.error.get_or_insert(EncodeError::NoRoom { event: self.info.name });

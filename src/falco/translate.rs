@@ -53,7 +53,6 @@ mod tests;
 
 use self::{
     call::{Call, CallKind, CallKinds},
-    facts::NAME_BYTES_MAX,
     life::ExecTexts,
     processes::{Process, Processes, Program},
 };
@@ -61,7 +60,10 @@ use super::{
     encode::{Batch, EncodeError, until_nul},
     table,
 };
-use crate::event::{Record, RecordFlags, RecordKind};
+use crate::{
+    event::{Record, RecordFlags, RecordKind},
+    limits,
+};
 
 /// Translates the records of one tracer, in the order in which they come, for one Falco.
 ///
@@ -98,7 +100,7 @@ impl Translator {
     /// Names a process that no record will tell of: the tracer, which is the parent of the workload's first process.
     /// Falco hears of it when a child of it first appears. Without this call it has no name there.
     pub fn learn_outsider(&mut self, pid: u32, name: &[u8]) {
-        let name = Some(Box::from(until_nul(name, NAME_BYTES_MAX)));
+        let name = Some(Box::from(until_nul(name, limits::NAME_BYTES_MAX)));
         let program = Program { exe: name.clone(), comm: name, ..Program::default() };
         if pid != 0 && self.processes.get(pid).is_none() {
             let mut process = Process::new(pid, 0);

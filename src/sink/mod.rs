@@ -1,9 +1,10 @@
-//! Where events go: lines of text, lines of JSON, or nowhere.
+//! Where events go: lines of text, lines of JSON, Falco's own events, or nowhere.
 //!
 //! A sink formats; it decides nothing and keeps no state of the workload. Whatever bytes a workload chose for its
 //! file names, they cannot forge a line or drive a terminal. The formats are promised in `docs/output.md`.
 
 mod escape;
+mod falco;
 mod json;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod text;
 
 use std::io;
 
+pub use falco::FalcoEvents;
 pub use json::Json;
 pub use text::Text;
 

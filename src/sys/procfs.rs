@@ -2,9 +2,11 @@
 #![expect(unsafe_code, reason = "readlink(2) into a borrowed buffer has no safe wrapper")]
 
 use std::{
-    ffi::CStr,
-    fs::File,
+    ffi::{CStr, OsStr},
+    fs::{self, File, Metadata},
     io::{self, Read, Write},
+    os::unix::ffi::OsStrExt,
+    path::Path,
 };
 
 use nix::unistd::{AccessFlags, access};
@@ -16,9 +18,25 @@ use super::{Pid, Tid};
 /// # Errors
 /// What open(2) says: `ENOENT` when the thread is gone, `EACCES` when it is not ours to read.
 pub fn open(tid: Tid, name: &str) -> io::Result<File> {
+    with_path(tid, name, |path| File::open(path))?
+}
+
+/// The attributes of what `/proc/ID/NAME` leads to.
+///
+/// # Errors
+/// What stat(2) says.
+pub fn metadata(tid: Tid, name: &str) -> io::Result<Metadata> {
+    with_path(tid, name, |path| fs::metadata(path))?
+}
+
+/// Calls `act` with the path `/proc/ID/NAME`.
+///
+/// # Errors
+/// `InvalidInput` if it does not fit, else none.
+pub fn with_path<T>(tid: Tid, name: &str, act: impl FnOnce(&Path) -> T) -> io::Result<T> {
     let mut path = [0; PATH_BYTES];
     let path = format_path(&mut path, format_args!("/proc/{tid}/{name}"))?;
-    File::open(path.to_str().map_err(|_| io::ErrorKind::InvalidInput)?)
+    Ok(act(Path::new(OsStr::from_bytes(path.to_bytes()))))
 }
 
 /// Reads the text `/proc/ID/NAME` into `buf`; tells how many bytes it took and whether there was more.

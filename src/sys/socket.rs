@@ -56,6 +56,37 @@ pub fn peer(socket: &OwnedFd) -> io::Result<Sockaddr> {
     address(socket, libc::getpeername)
 }
 
+/// What a socket is, as numbers of socket(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketInfo {
+    /// `SO_DOMAIN`.
+    pub domain: i32,
+    /// `SO_TYPE`.
+    pub kind: i32,
+    /// `SO_PROTOCOL`.
+    pub protocol: i32,
+}
+
+/// Asks what the socket is: getsockopt(2).
+///
+/// # Errors
+/// What the kernel says: `ENOTSOCK` when it is no socket.
+pub fn info(socket: &OwnedFd) -> io::Result<SocketInfo> {
+    let [domain, kind, protocol] =
+        [libc::SO_DOMAIN, libc::SO_TYPE, libc::SO_PROTOCOL].map(|name| option(socket, name));
+    Ok(SocketInfo { domain: domain?, kind: kind?, protocol: protocol? })
+}
+
+fn option(socket: &OwnedFd, name: i32) -> io::Result<i32> {
+    let mut value = 0_i32;
+    let mut len = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `len` bytes, the size of `value`; both are locals that outlive the call.
+    let done = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut len)
+    };
+    if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
 type AddressCall = unsafe extern "C" fn(i32, *mut libc::sockaddr, *mut libc::socklen_t) -> i32;
 
 fn address(socket: &OwnedFd, call: AddressCall) -> io::Result<Sockaddr> {

@@ -25,7 +25,7 @@ use self::{
 };
 use super::{
     Engine, EngineError, LaunchError, Outcome, Recorder,
-    capture::{capture_arguments, capture_socket_names, clone3_flags},
+    capture::{capture_arguments, capture_socket, clone3_flags},
     histogram_ns,
     process::{self, capture_process},
     recorder::{header, with_call},
@@ -229,8 +229,8 @@ impl PtraceEngine {
         let (pid, Some(mut pending)) = self.tracees.leave(tid) else {
             return self.resume(stop, Resume::Free, 0, since);
         };
-        if let Some(fd) = connected_socket(&pending.call, result) {
-            capture_socket_names(pid, fd, &mut pending.captures);
+        if let Some(fd) = socket_of(&pending.call, result) {
+            capture_socket(pid, fd, &mut pending.captures);
         }
         let header = RecordHeader { exit_ns: clock::wall_ns(), result, ..pending.header(tid, pid) };
         let resumed = self.resume(stop, Resume::Free, 0, since);
@@ -448,13 +448,14 @@ fn clone_record(
     }
 }
 
-/// The socket that a call has connected, or is about to, so that both its names are worth asking for.
-fn connected_socket(call: &Call, result: i64) -> Option<i32> {
+/// The descriptor of a call that is, or may be, a socket whose addresses are worth asking for.
+fn socket_of(call: &Call, result: i64) -> Option<i32> {
     let [first, ..] = call.arguments;
     let low = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX).cast_signed();
     match name_of(call)? {
         "connect" if result == 0 || result == -i64::from(libc::EINPROGRESS) => Some(low(first)),
-        "accept" | "accept4" if result >= 0 => i32::try_from(result).ok(),
+        "sendto" | "sendmsg" | "listen" if result >= 0 => Some(low(first)),
+        "accept" | "accept4" | "dup" | "dup2" | "dup3" if result >= 0 => i32::try_from(result).ok(),
         _ => None,
     }
 }

@@ -5,10 +5,8 @@ use std::str;
 use crate::{
     event::{CaptureKind, Record},
     falco::encode::TEXT_BYTES_MAX,
+    limits,
 };
-
-/// Bytes kept of a process name: the kernel's `comm` has 15, names of kernel threads up to 63.
-pub(super) const NAME_BYTES_MAX: usize = 64;
 
 /// Facts of a program start. What no text tells is `None`.
 #[derive(Debug, Default)]
@@ -89,7 +87,7 @@ impl Facts {
                 byte => byte,
             });
         }
-        self.name.truncate(NAME_BYTES_MAX);
+        self.name.truncate(limits::NAME_BYTES_MAX);
     }
 
     /// The fields of `stat` after the name, which may itself hold anything: state, ppid, pgrp, session, tty, ...

@@ -147,7 +147,7 @@ pub(super) fn exec(
     };
     writer.uid(facts.loginuid.unwrap_or(UNKNOWN_ID));
     let memfd = if image.is_some_and(|image| image.starts_with(b"memfd:")) { EXE_FROM_MEMFD } else { 0 };
-    writer.flags32(memfd | exe_stat.map_or(0, |exe| exe.flags));
+    writer.flags32(memfd | exe_stat.map_or(0, |exe| exe.flags(&facts)));
     match facts.capabilities.map(|sets| sets.map(flags::capabilities)) {
         Some([inheritable, permitted, effective]) => {
             writer.uint64(inheritable).uint64(permitted).uint64(effective)

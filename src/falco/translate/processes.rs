@@ -20,9 +20,6 @@ use crate::{
     limits,
 };
 
-/// Sockets remembered for one process. It belongs in `limits.rs`.
-const SOCKETS_MAX: usize = 8;
-
 /// A user or group, or a limit, of which nothing is known. Never 0: that is root.
 pub(super) const UNKNOWN_ID: u32 = u32::MAX;
 
@@ -125,7 +122,7 @@ impl Process {
     /// Remembers that Falco knows `fd` as this socket.
     pub(super) fn remember_socket(&mut self, fd: i32, info: SocketInfo) {
         self.forget_socket(fd);
-        if self.sockets.len() == SOCKETS_MAX {
+        if self.sockets.len() == limits::SOCKETS_MAX {
             self.sockets.remove(0);
         }
         self.sockets.push(ToldSocket { fd, info, is_told: true });

@@ -1,0 +1,115 @@
+//! Facts about a process that `/proc` tells by the attributes of its links, or not at all.
+#![expect(unsafe_code, reason = "prlimit(2) of another process has no safe wrapper")]
+
+use std::{fs::Metadata, io, mem::MaybeUninit, os::unix::fs::MetadataExt, ptr, time::SystemTime};
+
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+
+use super::{Pid, Tid, procfs};
+
+/// The file that a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExeStat {
+    /// Its inode.
+    pub inode: u64,
+    /// When its inode changed, in nanoseconds since 1970.
+    pub ctime_ns: u64,
+    /// When its content changed, in nanoseconds since 1970.
+    pub mtime_ns: u64,
+    /// Its permissions: `st_mode` (inode(7)).
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Where in an overlay file system it lies.
+    pub layer: Layer,
+}
+
+/// A layer of an overlay file system, which is what the root of a container usually is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// It lies on no overlay, or that cannot be told.
+    Unknown,
+    /// The upper one: the file was made or changed since the container started.
+    Upper,
+    /// A lower one: the file belongs to the image.
+    Lower,
+}
+
+/// Asks about the file that a process runs. It follows `/proc/TID/exe` itself, so that a file that was deleted or
+/// replaced since is the right one still.
+///
+/// # Errors
+/// What stat(2) says: `EACCES` when the process is not ours to ask about.
+pub fn exe_stat(tid: Tid) -> io::Result<ExeStat> {
+    let exe = procfs::metadata(tid, "exe")?;
+    Ok(ExeStat {
+        inode: exe.ino(),
+        ctime_ns: ns(exe.ctime(), exe.ctime_nsec()),
+        mtime_ns: ns(exe.mtime(), exe.mtime_nsec()),
+        mode: exe.mode(),
+        uid: exe.uid(),
+        gid: exe.gid(),
+        layer: layer(tid, &exe).unwrap_or(Layer::Unknown),
+    })
+}
+
+/// A file in the upper layer was born there after the root of the mount was, one of a lower layer long before: the root
+/// directory of the upper layer is made when the container starts.
+fn layer(tid: Tid, exe: &Metadata) -> Option<Layer> {
+    let is_overlay = procfs::with_path(tid, "exe", statfs).is_ok_and(|found| {
+        found.is_ok_and(|file_system| file_system.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
+    });
+    let root = procfs::metadata(tid, "root").ok()?;
+    if !is_overlay || root.dev() != exe.dev() {
+        return None;
+    }
+    let born = |file: &Metadata| file.created().ok();
+    let (exe, root): (SystemTime, SystemTime) = (born(exe)?, born(&root)?);
+    Some(if exe >= root { Layer::Upper } else { Layer::Lower })
+}
+
+fn ns(seconds: i64, rest: i64) -> u64 {
+    let since = |seconds: i64| seconds.checked_mul(1_000_000_000)?.checked_add(rest);
+    // A time before 1970 has no place in an event.
+    since(seconds).and_then(|ns| u64::try_from(ns).ok()).unwrap_or(0)
+}
+
+/// How many files a process may have open: its soft `RLIMIT_NOFILE`.
+///
+/// # Errors
+/// What prlimit(2) says: `EPERM` when the process is another user's.
+pub fn fd_limit(pid: Pid) -> io::Result<u64> {
+    let mut limit = MaybeUninit::<libc::rlimit64>::zeroed();
+    // SAFETY: with a null new limit the kernel only writes the present one into `limit`, which outlives the call.
+    let done = unsafe { libc::prlimit64(pid.0, libc::RLIMIT_NOFILE, ptr::null(), limit.as_mut_ptr()) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: its two fields are integers, for which the zeroes it began with are values as good as the kernel's.
+    Ok(unsafe { limit.assume_init() }.rlim_cur)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn the_file_that_this_test_runs_is_found() {
+        let tid = Tid(nix::unistd::gettid().as_raw());
+        let exe = std::fs::metadata(std::env::current_exe().unwrap()).unwrap();
+        let found = exe_stat(tid).unwrap();
+        assert_eq!((found.inode, found.mode, found.uid), (exe.ino(), exe.mode(), exe.uid()));
+        let modified = exe.modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
+        assert_eq!(u128::from(found.mtime_ns), modified.as_nanos());
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_found() {
+        let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!(fd_limit(Pid(nix::unistd::getpid().as_raw())).unwrap(), soft);
+    }
+}
