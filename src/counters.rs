@@ -35,12 +35,10 @@ pub struct RecorderCounters {
 /// What the consumer's side of a pipeline saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ConsumerCounters {
-    /// Records decoded.
-    pub records: u64,
     /// Records that were no records: see [`crate::event::RecordError`].
     pub decode_errors: u64,
-    /// Records that the producers say were lost.
-    pub records_lost: u64,
+    /// Processes that were not remembered, because too many were known.
+    pub processes_unremembered: u64,
     /// Events that the sink could not take.
     pub sink_errors: u64,
 }

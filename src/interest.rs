@@ -2,7 +2,7 @@
 //!
 //! An [`Interest`] answers the first two stages of the funnel, the number and the registers. It owns that
 //! decision and nothing else: it reads no memory, knows no BPF and does no I/O. The filter compiles the calls of
-//! the native ABI from [`Interest::native_calls`]; the tracer asks [`Interest::is_wanted`] about the calls of
+//! the native ABI from [`Interest::native_calls`]; the tracer asks [`Interest::is_call_wanted`] about the calls of
 //! foreign ABIs, all of which reach it.
 //!
 //! It must never say no where a rule could still match: what it does not know is wanted. So a number without a

@@ -32,9 +32,6 @@ pub const CAPTURES_MAX: usize = 24;
 /// Longest record, header and captures together. An exec with every text at its bound fits.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
-/// Smallest ring: it must hold a few of the longest records.
-pub const RING_BYTES_MIN: usize = 256 * 1024;
-
 /// Default size of the ring.
 pub const RING_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 
@@ -47,13 +44,11 @@ pub const FULL_RING_HOLD_MS_MAX: u64 = 2_000;
 /// How long the consumer sleeps at most before it looks again.
 pub const CONSUMER_SLEEP_MS_MAX: u64 = 100;
 
-/// Threads that the engine follows: the kernel's own bound on process ids, `PID_MAX_LIMIT` (proc(5)).
-pub const TRACEES_MAX: usize = 4 * 1024 * 1024;
-
 /// Threads that the engine has room for without allocating.
 pub const TRACEES_RESERVED: usize = 4096;
 
-/// Processes that the decoder remembers. When it knows more, processes that have exited are forgotten first.
+/// Processes that the decoder remembers. While it knows as many, new ones are counted and not remembered: their events
+/// tell no process.
 pub const PROCESSES_MAX: usize = 262_144;
 
 /// Longest stop that the histogram tells apart, in nanoseconds: one minute.

@@ -15,7 +15,7 @@ use crate::{
     counters::ConsumerCounters,
     decode::Decoder,
     engine::{Engine, EngineError, LaunchError, Outcome, Recorder, histogram_ns},
-    event::{Record, RecordKind},
+    event::Record,
     interest::Interest,
     limits,
     ring::{AttachError, Consumer, Memory, Poll, PollError, Producer, RecordBuffer},
@@ -24,6 +24,7 @@ use crate::{
         Pid, clock,
         launch::Image,
         shm::{CreateError, Memfd},
+        signal,
     },
 };
 
@@ -103,6 +104,8 @@ pub fn capture<E: Engine>(
         })
         .map_err(PipelineError::Thread)?;
     let root = start.recv().map_err(|_| PipelineError::EnginePanic)?.map_err(PipelineError::Launch)?;
+    // Not before the clone: a child that inherits this could not be seized without CAP_SYS_PTRACE.
+    signal::deny_access();
     on_start(root);
     // The receiver waits for it, unless its thread is gone, which the join below tells.
     let _ = watched.send(());
@@ -161,6 +164,7 @@ impl<'a> Drain<'a> {
             }
         }
         self.flush();
+        self.counters.processes_unremembered = self.decoder.processes_unremembered();
         Ok(())
     }
 
@@ -171,10 +175,6 @@ impl<'a> Drain<'a> {
         };
         let header = record.header();
         self.latency_ns.saturating_record(clock::wall_ns().saturating_sub(header.exit_ns));
-        self.counters.records += 1;
-        if record.kind() == RecordKind::Loss {
-            self.counters.records_lost += u64::try_from(header.result).unwrap_or(0);
-        }
         let event = self.decoder.decode(&record);
         if self.sink_error.is_some() {
             self.counters.sink_errors += 1;

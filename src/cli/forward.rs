@@ -52,6 +52,8 @@ impl Forwarder {
                     && ENDS_US.contains(&origin.signal)
                 {
                     die_by(origin.signal);
+                    // The first process of a PID namespace does not die of a signal of its own (pid_namespaces(7)).
+                    std::process::exit(128 + origin.signal);
                 }
             }
         })?;

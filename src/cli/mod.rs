@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
 
 /// Exit status when creance itself fails.
 const STATUS_FAILED: u8 = 125;
@@ -45,10 +45,26 @@ fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "creance: {line}");
 }
 
+/// Prints help and the version as they are, and bad input as one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.to_string();
+    // What comes after the first empty line is usage, and the same for every error.
+    let line: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = line.join(" ");
+    say(format_args!("{}", line.strip_prefix("error: ").unwrap_or(&line)));
+    ExitCode::from(STATUS_USAGE)
+}
+
 /// Runs the program with the process's own arguments; gives its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Command::Run(run) = Cli::parse().command;
+    let Command::Run(run) = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return refuse(&error),
+    };
     match run.run() {
         Ok(code) => code,
         Err(error) => {

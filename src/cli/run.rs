@@ -41,7 +41,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     output_file: Option<PathBuf>,
 
-    /// Capture these calls only, by name: openat,connect (default: what Falco's stable rules react to, and more)
+    /// Capture these calls only, by name: openat,connect (default: nearly all that Falco's stable rules react to, and more)
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "all")]
     syscalls: Vec<String>,
 
@@ -90,7 +90,6 @@ impl Run {
     /// Runs the workload; gives its exit status, or does not return if a signal killed it.
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         let interest = self.interest()?;
-        let mut sink = self.sink()?;
         let Some(name) = self.command.first() else { return Err(UsageError::Nul.into()) };
         let file = match program::find(name) {
             Ok(file) => file,
@@ -100,6 +99,10 @@ impl Run {
             }
         };
         let image = image(&file, &self.command).ok_or(UsageError::Nul)?;
+        // Only now: a command that cannot be run leaves an older file as it is.
+        let mut sink = self.sink()?;
+        // A write beyond a limit on file sizes (setrlimit(2)) shall fail, not kill us and the workload with us.
+        signal::ignore(libc::SIGXFSZ);
         let forwarder = Forwarder::new().context("catching signals")?;
         let mut forwarding = Ok(());
         let report = pipeline::capture::<PtraceEngine>(
@@ -181,6 +184,10 @@ fn exit(report: &Report, file: &Path) -> ExitCode {
         Some(ChildFailure::Exec(errno)) => {
             say(format_args!("{}: {}", file.display(), io::Error::from_raw_os_error(errno)));
             return ExitCode::from(if errno == libc::ENOENT { 127 } else { 126 });
+        }
+        Some(ChildFailure::Filter(libc::EMFILE | libc::ENFILE)) => {
+            say(format_args!("no descriptor is left for the filter's listener: raise the limit (ulimit -n)"));
+            return ExitCode::from(STATUS_FAILED);
         }
         Some(ChildFailure::Filter(errno)) => {
             let error = io::Error::from_raw_os_error(errno);

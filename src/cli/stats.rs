@@ -12,7 +12,7 @@ pub(super) fn render(report: &Report) -> String {
     let mut text = String::from("creance: statistics\n");
     let mut line = |name: &str, value: String| {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {name:<24}{value}");
+        let _ = writeln!(text, "  {name:<26}{value}");
     };
     line("calls trapped", engine.calls_trapped.to_string());
     line("calls not wanted", engine.calls_unwanted.to_string());
@@ -26,6 +26,7 @@ pub(super) fn render(report: &Report) -> String {
     line("bytes", recorded.bytes.to_string());
     line("waits for ring room", recorded.waits_for_room.to_string());
     line("records not decoded", report.consumed.decode_errors.to_string());
+    line("processes not remembered", report.consumed.processes_unremembered.to_string());
     line("stop held, us", times(&report.outcome.hold_ns));
     line("ring latency, us", times(&report.ring_latency_ns));
     if let Some(filter) = report.outcome.filter {

@@ -12,6 +12,8 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+// Both statics are Relaxed throughout: they are written once, by the only thread, before `main`.
+
 /// Signals that were ignored when this process began, signal N in bit N - 1. Since then Rust's runtime has ignored
 /// SIGPIPE, and signals are caught to pass them on; neither is the workload's business.
 static IGNORED_AT_START: AtomicU64 = AtomicU64::new(0);

@@ -39,12 +39,6 @@ impl Image {
     pub const fn new(program: CString, argv: Vec<CString>, envp: Vec<CString>) -> Self {
         Self { program, argv, envp }
     }
-
-    /// The path of the program.
-    #[must_use]
-    pub fn program(&self) -> &CStr {
-        &self.program
-    }
 }
 
 /// How the filter was put on the workload.
@@ -74,7 +68,8 @@ const STAGE_EXEC_FAILED: i32 = 3;
 const GATE_SHUT: u32 = 0;
 const GATE_OPEN: u32 = 1;
 
-/// The page that the child answers into. Zero bytes are its start.
+/// The page that the child answers into. Zero bytes are its start. All fields but `gate` and `stage` are Relaxed: the
+/// Release of `stage` publishes them.
 #[repr(C)]
 struct Answer {
     gate: AtomicU32,
@@ -180,7 +175,9 @@ impl Child {
     /// a table that both share.
     #[must_use]
     pub fn take_listener(&self) -> Option<OwnedFd> {
-        let fd = self.answer().listener.swap(0, Ordering::AcqRel) - 1;
+        // Relaxed: the child's store came before its Release of STAGE_FILTERED, and before its exec or end, which the
+        // kernel has reported to us.
+        let fd = self.answer().listener.swap(0, Ordering::Relaxed) - 1;
         // SAFETY: the child made this descriptor in the table that we shared, it told us its number once, and the
         // swap hands it out once. The child's own table is another one since its exec, or gone.
         (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })

@@ -1,8 +1,9 @@
 //! Reading a tracee's memory, in the quickest of three ways that the kernel permits.
 //!
 //! process_vm_readv(2) takes one call for several ranges, but the default seccomp profile of Docker refuses it to
-//! containers without `CAP_SYS_PTRACE`. Then `/proc/TID/mem` is read, a call a range. Where the thread has changed its
-//! user, and we may not follow, both are refused, but not PTRACE_PEEKDATA, a call a word, on a thread that stands still.
+//! containers without `CAP_SYS_PTRACE`. Then `/proc/TID/mem` is read, a call a range. Where another
+//! user than ours has started the thread's program, both are refused, but not PTRACE_PEEKDATA, a call a word, on a thread
+//! that stands still. (Between the change of user and the exec nothing can be read: the process is not dumpable.)
 //!
 //! A range is only read whole or up to a page that is not there, since the kernel stops at the first element of
 //! the vector that it cannot copy. So every range here ends at a page boundary at the latest.

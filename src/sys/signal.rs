@@ -67,6 +67,19 @@ pub fn is_ignored(signal: i32) -> bool {
     noted == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
+/// Ignores a signal. The workload gets the disposition that this process began with when it is launched.
+pub fn ignore(signal: i32) {
+    // SAFETY: SIG_IGN runs no code of ours; a signal number out of range only makes the call fail.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Keeps processes of the same user out of the memory of this one, and so out of what it records (prctl(2),
+/// `PR_SET_DUMPABLE`). Whoever has `CAP_SYS_PTRACE` gets in all the same.
+pub fn deny_access() {
+    // SAFETY: this prctl takes integers only.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
 /// Ends this process by a signal, so that whoever waits for it sees what the workload died of. Returns only if
 /// the signal does not end a process.
 pub fn die_by(signal: i32) {

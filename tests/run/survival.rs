@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use crate::support::{Event, Workload, directory, fifo, fixture};
+use crate::support::{Event, Workload, directory, executable, fifo, fixture, has_program, skip};
 
 #[test]
 fn a_workload_does_not_outlive_creance() {
@@ -59,4 +59,43 @@ fn an_output_that_nobody_reads_lets_the_workload_finish_and_losses_are_counted()
     assert!(finished.stderr.contains(&format!("{lost} records were lost")), "{}", finished.stderr);
     assert!(opens.is_sorted_by(|a, b| a < b));
     assert!(opens.len() + usize::try_from(lost).unwrap() >= OPENS);
+}
+
+#[test]
+fn a_limit_on_file_sizes_does_not_touch_the_workload() {
+    let (_held, path) = directory();
+    let launcher = path.join("limited");
+    executable(&launcher, "#!/bin/sh\nulimit -f 12000\nexec \"$@\"\n");
+    let events = path.join("events");
+    let flags = ["--output".as_ref(), "json".as_ref(), "--output-file".as_ref(), events.as_os_str()];
+    // The limit is 6 MB, in blocks of 512 bytes: the ring fits, and the events do not.
+    let words = [fixture("missing").into_os_string(), "25000".into(), "/dev/null".into()];
+    let finished = Workload::new(words).launched_by(&launcher).flags(flags).under_creance();
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    assert!(finished.stderr.contains("events were not written"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_workload_of_the_same_user_cannot_write_our_memory() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
+    // CAP_SYS_PTRACE (capabilities(7)).
+    if u64::from_str_radix(capabilities, 16).unwrap() & 1 << 19 == 0 {
+        let finished = Workload::shell(": <>/proc/$PPID/mem").under_creance();
+        assert_ne!(finished.status.code(), Some(0), "{}", finished.stderr);
+        return;
+    }
+    // With the capability the test gives it up first.
+    if !has_program("setpriv") {
+        skip("there is no setpriv to give up CAP_SYS_PTRACE with");
+        return;
+    }
+    let (_held, path) = directory();
+    let launcher = path.join("plain");
+    let give_up = "setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace";
+    executable(&launcher, &format!("#!/bin/sh\nexec {give_up} \"$@\"\n"));
+    let script = ": <>/proc/$PPID/mem && echo open";
+    let run = |script: &str| Workload::shell(script).launched_by(&launcher).under_creance();
+    assert_eq!(run(script).stdout(), "");
+    assert_eq!(run(": <>/proc/$$/mem && echo open").stdout(), "open\n");
 }

@@ -26,11 +26,24 @@ fn bad_input_is_status_2_and_starts_nothing() {
         let (finished, was_started) = run(flags);
         assert_eq!(finished.status.code(), Some(2), "{flags:?}: {}", finished.stderr);
         assert!(!was_started, "{flags:?}");
-        assert!(!finished.stderr.is_empty() && finished.stdout.is_empty(), "{flags:?}");
+        assert_eq!(finished.stderr.lines().count(), 1, "{flags:?}: {}", finished.stderr);
+        assert!(finished.stdout.is_empty(), "{flags:?}");
     }
     for arguments in [&["run"][..], &["run", "--"], &["run", "--all", "--"], &["no-such-command"]] {
-        assert_eq!(creance(arguments).status.code(), Some(2), "{arguments:?}");
+        let finished = creance(arguments);
+        assert_eq!(finished.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(finished.stderr.lines().count(), 1, "{arguments:?}: {}", finished.stderr);
     }
+}
+
+#[test]
+fn a_command_that_is_not_found_leaves_an_older_output_file_as_it_is() {
+    let (_held, path) = directory();
+    let file = path.join("events");
+    std::fs::write(&file, "older").unwrap();
+    let words = ["run".as_ref(), "--output-file".as_ref(), file.as_os_str(), "/no/such".as_ref()];
+    assert_eq!(creance(words).status.code(), Some(127));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "older");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The ptrace engine: works on every Linux from 5.3, and needs no capability for its own children.
+//! The ptrace engine: needs no capability for its own children.
 //!
 //! The life of one call: the filter traps it, the thread stops at its entry, and what its arguments point to is copied
 //! into a buffer of its own; it goes on, and stops again when the call has returned; the result is read, the thread is
@@ -212,7 +212,7 @@ impl PtraceEngine {
         let mut captures = self.tracees.take_buffer();
         let (flags, unread) = capture_arguments(tid, &call, &mut captures);
         self.counters.reads_failed += unread;
-        self.tracees.enter(tid, PendingCall { call, enter_ns, flags, captures });
+        self.tracees.enter(tid, PendingCall { call, enter_ns, flags, is_told: false, captures });
         self.resume(stop, Resume::ToExit, 0, since)
     }
 
@@ -229,6 +229,10 @@ impl PtraceEngine {
         let (pid, Some(mut pending)) = self.tracees.leave(tid) else {
             return self.resume(stop, Resume::Free, 0, since);
         };
+        if pending.is_told {
+            self.tracees.give_back(pending.captures);
+            return self.resume(stop, Resume::Free, 0, since);
+        }
         if let Some(fd) = socket_of(&pending.call, result) {
             capture_socket(pid, fd, &mut pending.captures);
         }
@@ -259,6 +263,7 @@ impl PtraceEngine {
         let resumed = self.resume(stop, onward, 0, since);
         let child_pid = if is_thread { pid } else { Pid(child.0) };
         let arrival = self.tracees.introduce(child, child_pid);
+        self.tracees.note_told(tid);
         if matches!(arrival, Arrival::Known) {
             return resumed;
         }

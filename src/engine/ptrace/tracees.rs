@@ -23,6 +23,8 @@ pub(super) struct PendingCall {
     /// When it was trapped: wall-clock nanoseconds.
     pub(super) enter_ns: u64,
     pub(super) flags: RecordFlags,
+    /// A record of its own has told of it already: that of the thread or process that it made.
+    pub(super) is_told: bool,
     pub(super) captures: CaptureBuffer,
 }
 
@@ -63,6 +65,7 @@ struct Tracee {
 
 #[derive(Debug)]
 pub(super) struct Tracees {
+    /// Bounded, as `held` is, by the kernel's own bound on thread ids, `PID_MAX_LIMIT` (proc(5)).
     known: HashMap<Tid, Tracee>,
     held: Vec<Held>,
     ended: Vec<EarlyEnd>,
@@ -140,6 +143,13 @@ impl Tracees {
     pub(super) fn enter(&mut self, tid: Tid, call: PendingCall) {
         if let Some(tracee) = self.known.get_mut(&tid) {
             tracee.pending = Some(call);
+        }
+    }
+
+    /// Notes that the call which a thread is in has been told of.
+    pub(super) fn note_told(&mut self, tid: Tid) {
+        if let Some(pending) = self.known.get_mut(&tid).and_then(|tracee| tracee.pending.as_mut()) {
+            pending.is_told = true;
         }
     }
 
