@@ -21,6 +21,7 @@ use call::CallName;
 pub use event::{Event, EventName, Outcome};
 pub use process::Process;
 use process::Processes;
+pub(crate) use process::unescaped_name;
 pub use users::Users;
 pub use value::{Argument, Strings, Value};
 

@@ -233,7 +233,7 @@ impl Status {
         let mut status = Self::default();
         for line in text.split(|&byte| byte == b'\n') {
             if let Some(name) = line.strip_prefix(b"Name:\t") {
-                status.name.get_or_insert_with(|| unescaped(name));
+                status.name.get_or_insert_with(|| unescaped_name(name));
             } else if let Some(pid) = line.strip_prefix(b"PPid:\t") {
                 status.parent_pid = number(pid);
             } else if let Some(uids) = line.strip_prefix(b"Uid:\t") {
@@ -251,7 +251,7 @@ fn number(digits: &[u8]) -> Option<u32> {
 }
 
 /// The kernel writes a newline in a name as `\n` and a backslash as `\\` (fs/proc/array.c).
-fn unescaped(name: &[u8]) -> Box<[u8]> {
+pub(crate) fn unescaped_name(name: &[u8]) -> Box<[u8]> {
     let name = name.get(..2 * limits::NAME_BYTES_MAX).unwrap_or(name);
     let mut plain = Vec::with_capacity(name.len());
     let mut bytes = name.iter().copied();

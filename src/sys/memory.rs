@@ -210,7 +210,10 @@ fn peek(
             match ptrace::peek(tid, RemoteAddr(from.0 - skip)) {
                 Ok(word) => {
                     let word = word.iter().skip(usize::try_from(skip).unwrap_or(0));
-                    read += rest.iter_mut().zip(word).map(|(into, byte)| *into = *byte).count();
+                    for (into, byte) in rest.iter_mut().zip(word) {
+                        *into = *byte;
+                        read += 1;
+                    }
                 }
                 Err(errno) => {
                     is_ours = errno != Errno::ESRCH;

@@ -3,9 +3,9 @@
 use std::str;
 
 use crate::{
+    decode::unescaped_name,
     event::{CaptureKind, Record},
     falco::encode::TEXT_BYTES_MAX,
-    limits,
 };
 
 /// Facts of a program start. What no text tells is `None`.
@@ -59,7 +59,9 @@ impl Facts {
             let (key, value) = line.split_at(colon);
             let value = value.get(1..).unwrap_or_default();
             match key {
-                b"Name" if self.name.is_empty() => self.read_name(value.trim_ascii_start()),
+                b"Name" if self.name.is_empty() => {
+                    self.name = unescaped_name(value.trim_ascii_start()).into_vec();
+                }
                 b"PPid" => self.parent = number(value),
                 b"Uid" => self.uid = first_three(value),
                 b"Gid" => self.gid = first_three(value),
@@ -76,18 +78,6 @@ impl Facts {
         }
         self.memory = all(memory);
         self.capabilities = all(capabilities);
-    }
-
-    /// The kernel writes a newline in a name as `\n` and a backslash as `\\` (fs/proc/array.c).
-    fn read_name(&mut self, escaped: &[u8]) {
-        let mut bytes = escaped.iter().copied();
-        while let Some(byte) = bytes.next() {
-            self.name.push(match byte {
-                b'\\' => bytes.next().map_or(b'\\', |next| if next == b'n' { b'\n' } else { next }),
-                byte => byte,
-            });
-        }
-        self.name.truncate(limits::NAME_BYTES_MAX);
     }
 
     /// The fields of `stat` after the name, which may itself hold anything: state, ppid, pgrp, session, tty, ...
