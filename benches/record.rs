@@ -1,4 +1,5 @@
-//! What one record costs on its way from the engine to a sink: encode, parse, decode, write.
+//! What one record costs on its way from the engine to a sink: encode, parse, decode, write; or to Falco: parse and
+//! translate.
 //!
 //! `cargo bench --bench record`. Elements per second are records per second on one core.
 
@@ -11,6 +12,7 @@ use creance::{
         CaptureBuffer, CaptureFlags, CaptureKind, HEADER_BYTES, Record, RecordHeader, RecordKind,
         write_record,
     },
+    falco::{Batch, Translator},
     limits,
     sink::{Json, Sink, Text},
 };
@@ -19,6 +21,14 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 const OPEN: &[(CaptureKind, u8, &[u8])] = &[
     (CaptureKind::Path, 1, b"/usr/lib/x86_64-linux-gnu/libselinux.so.1"),
     (CaptureKind::Cwd, 1, b"/srv/app"),
+];
+
+/// `struct sockaddr_in` of 127.0.0.1, port 40000 and then 443.
+const CONNECT: &[(CaptureKind, u8, &[u8])] = &[
+    (CaptureKind::Sockaddr, 1, &[2, 0, 1, 187, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+    (CaptureKind::SocketInfo, 0, &[2, 0, 0, 0, 1, 0, 0, 0, 6, 0, 0, 0]),
+    (CaptureKind::SocketLocal, 0, &[2, 0, 156, 64, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+    (CaptureKind::SocketPeer, 0, &[2, 0, 1, 187, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
 ];
 
 const STATUS: &[u8] =
@@ -47,11 +57,13 @@ struct Shape {
 }
 
 impl Shape {
-    fn all() -> [Self; 2] {
+    fn all() -> [Self; 3] {
         let open = header(RecordKind::Syscall, "openat", 3, [0xffff_ff9c, 0x7ffd_0000, 0o2_000_000, 0, 0, 0]);
+        let connect = header(RecordKind::Syscall, "connect", 0, [3, 0x7ffd_0000, 16, 0, 0, 0]);
         let exec = header(RecordKind::Exec, "execve", 0, [1234, 0, 0, 0, 0, 0]);
         [
             Self { name: "open", header: open, captures: OPEN },
+            Self { name: "connect", header: connect, captures: CONNECT },
             Self { name: "exec", header: exec, captures: EXEC },
         ]
     }
@@ -109,6 +121,18 @@ fn records(criterion: &mut Criterion) {
         group.bench_function("parse and decode", |bench| {
             bench.iter(|| decoder.decode(&parsed(&bytes)).arguments().len());
         });
+        let mut translator = translator();
+        let mut batch = Batch::with_capacity(limits::PLUGIN_BATCH_BYTES);
+        group.bench_function("parse and translate for Falco", |bench| {
+            bench.iter(|| {
+                if batch.is_full() {
+                    batch.clear();
+                }
+                translator.translate(&parsed(&bytes), &mut batch);
+                batch.len()
+            });
+        });
+        assert_eq!(translator.events_refused(), 0, "{:?}", translator.last_error());
         group.bench_function("parse, decode and write text", |bench| {
             let mut sink = Text::new(io::sink(), false);
             bench.iter(|| sink.event(&decoder.decode(&parsed(&bytes))));
@@ -134,6 +158,18 @@ fn decoder() -> Decoder {
         decoder.decode(&parsed(shape.encode(&mut buffer, &mut target)));
     }
     decoder
+}
+
+/// A translator that has told of the process of the records already.
+fn translator() -> Translator {
+    let mut translator = Translator::new();
+    let mut batch = Batch::with_capacity(limits::PLUGIN_BATCH_BYTES);
+    let mut buffer = CaptureBuffer::with_capacity(limits::RECORD_BYTES_MAX);
+    let mut target = vec![0; limits::RECORD_BYTES_MAX];
+    for shape in Shape::all() {
+        translator.translate(&parsed(shape.encode(&mut buffer, &mut target)), &mut batch);
+    }
+    translator
 }
 
 criterion_group! {

@@ -7,12 +7,12 @@
 //! | 0 | [`limits`], [`counters`], [`abi`] | every bound; what is counted; kernel facts without I/O |
 //! | 1 | [`sys`], [`event`] | the only door to the kernel; the wire format |
 //! | 2 | [`ring`] | the transport |
-//! | 3 | [`interest`] | what can matter |
+//! | 3 | [`interest`], [`container`], [`link`] | what can matter; which container this is; how a consumer gets the ring |
 //! | 4 | [`filter`] | interest to seccomp BPF |
 //! | 5 | [`engine`], [`decode`] | calls to records; records to events |
 //! | 6 | [`falco`], [`sink`] | records to events in Falco's own layout; where events go |
 //! | 7 | [`pipeline`] | the one place that knows both an engine and a sink |
-//! | 8 | `cli`, `main` | flags and exit status |
+//! | 8 | `cli`, `main`, `plugin` | flags and exit status; Falco's plugin |
 //!
 //! The engine and the decoder never import each other: they share only the wire format and the ring.
 //! The picture is in `docs/architecture.md`.
@@ -22,6 +22,7 @@ compile_error!("creance traces Linux system calls and builds on Linux only");
 
 pub mod abi;
 pub mod cli;
+pub mod container;
 pub mod counters;
 pub mod decode;
 pub mod engine;
@@ -30,7 +31,10 @@ pub mod falco;
 pub mod filter;
 pub mod interest;
 pub mod limits;
+pub mod link;
 pub mod pipeline;
+#[cfg(any(test, feature = "plugin"))]
+mod plugin;
 pub mod ring;
 pub mod sink;
 pub mod sys;

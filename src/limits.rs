@@ -38,6 +38,15 @@ pub const RING_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 /// Largest ring.
 pub const RING_BYTES_MAX: usize = 1 << 30;
 
+/// Smallest ring that takes every record: one may have half of a ring.
+pub const RING_BYTES_MIN: usize = 2 * RECORD_BYTES_MAX;
+
+/// Whether a ring may have this size.
+#[must_use]
+pub const fn is_ring_bytes(bytes: usize) -> bool {
+    bytes.is_power_of_two() && RING_BYTES_MIN <= bytes && bytes <= RING_BYTES_MAX
+}
+
 /// How long one stop may be held because the ring is full, before its record is dropped and counted.
 pub const FULL_RING_HOLD_MS_MAX: u64 = 2_000;
 
@@ -96,8 +105,74 @@ pub const RECLAIM_RECORDS_MAX: usize = 64;
 pub const NAME_BYTES_MAX: usize = 64;
 
 /// Most bytes that the events of one record take in Falco's layout: an exec with every text at its bound, whose thread,
-/// process and parent are all new to Falco.
-pub const TRANSLATION_BYTES_MAX: usize = 64 * 1024;
+/// process and ancestors are all new to Falco.
+pub const TRANSLATION_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of texts of the ancestors that are introduced to Falco before one process; those beyond are not introduced.
+pub const LINEAGE_BYTES_MAX: usize = 32 * 1024;
 
 /// Sockets remembered for one process, so that Falco is not told of them twice.
 pub const SOCKETS_MAX: usize = 8;
+
+/// Longest name of a container. Docker's own are at most that of a file; Kubernetes' are 63.
+pub const CONTAINER_NAME_BYTES_MAX: usize = 255;
+
+/// Longest name of an image: registry, repository, tag and digest.
+pub const CONTAINER_IMAGE_BYTES_MAX: usize = 1024;
+
+/// Characters of a refused container id, name or image that the error shows.
+pub const CONTAINER_ERROR_CHARS_MAX: usize = 80;
+
+/// Bytes read of `/proc/self/cgroup` and of `/proc/self/mountinfo`; lines after them are not looked at.
+pub const CONTAINER_TEXT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How long the ECS metadata endpoint may take to answer.
+pub const ECS_METADATA_SECONDS_MAX: u64 = 1;
+
+/// Longest answer of the ECS metadata endpoint. Those of real containers have some 2 KiB.
+pub const ECS_METADATA_BYTES_MAX: u64 = 256 * 1024;
+
+/// Ancestors of a process that are looked at when it is told of again; those beyond are not told of.
+pub const LINEAGE_MAX: usize = 64;
+
+/// Ends of threads that are kept while records are lost, to be told once there is room. Of a process whose end is not
+/// kept, readers learn only when its number is another's.
+pub const LOST_EXITS_MAX: usize = 4096;
+
+/// Programs whose start was lost that are told of as soon as there is room; others wait for their process's next record.
+pub const LOST_EXECS_MAX: usize = 256;
+
+/// How long either end of a link waits for the other to take or to send one message.
+pub const LINK_WAIT_MS_MAX: u64 = 2_000;
+
+/// How often a consumer looks for new tracers.
+pub const LINK_SCAN_MS: u64 = 100;
+
+/// How long a consumer leaves a tracer alone that it could not connect to.
+pub const LINK_RETRY_MS: u64 = 1_000;
+
+/// Files that are looked at in the directory of the link.
+pub const LINK_ENTRIES_MAX: usize = 1024;
+
+/// Bytes of records about running processes that a consumer takes at its connection.
+pub const LINK_PROCESSES_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes of events that the plugin hands to Falco at once. More would make no call cheaper, and keep the first
+/// waiting.
+pub const PLUGIN_BATCH_BYTES: usize = 128 * 1024;
+
+/// How long a consumer of several rings sleeps before it looks at them again.
+pub const SEVERAL_RINGS_SLEEP_MS: u64 = 2;
+
+/// How long a workload that has ended is kept for a connected consumer to read the rest of the ring.
+pub const LINK_DRAIN_MS_MAX: u64 = 5_000;
+
+/// Bytes that one read of a table of sockets asks for. The kernel gives a page at a time (fs/seq_file.c), to which the
+/// beginning of a line is added.
+pub const SOCKET_TABLE_READ_BYTES: usize = 8 * 1024;
+
+/// Bytes of a table of sockets that are looked through for one socket, while its thread stands still: some 7,000 lines.
+pub const SOCKET_TABLE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of messages about sockets that one read takes: the kernel fits them to it (netlink(7)).
+pub const SOCKET_MESSAGES_READ_BYTES: usize = 16 * 1024;

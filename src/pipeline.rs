@@ -1,24 +1,29 @@
-//! One workload from launch to end: an engine on a thread of its own, the ring, the decoder and a sink.
+//! One workload from launch to end: an engine on a thread of its own, the ring, and whoever reads it: the decoder and a
+//! sink on this thread, or a consumer in another process over the link.
 //!
 //! This is the one place that knows both an engine and a sink.
 
 use std::{
     io,
+    path::Path,
+    process,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
 
 use crate::{
+    container::ContainerIdentity,
     counters::ConsumerCounters,
     decode::Decoder,
-    engine::{Engine, EngineError, LaunchError, Outcome, Recorder, histogram_ns},
+    engine::{Engine, EngineError, FullRing, LaunchError, Outcome, Recorder, histogram_ns, snapshot},
     event::Record,
     interest::Interest,
     limits,
-    ring::{AttachError, Consumer, Memory, Poll, PollError, Producer, RecordBuffer},
+    link::{Server, ServerError},
+    ring::{AttachError, Consumer, Memory, Poll, PollError, Presence, Producer, RecordBuffer},
     sink::Sink,
     sys::{
         Pid, clock,
@@ -35,6 +40,9 @@ pub enum PipelineError {
     /// The ring could not be made.
     #[error("making the ring")]
     Ring(#[source] CreateError),
+    /// Nobody can connect to the ring.
+    #[error("opening the link")]
+    Link(#[source] ServerError),
     /// The ring could not be read.
     #[error("reading the ring")]
     Attach(#[source] AttachError),
@@ -55,35 +63,141 @@ pub enum PipelineError {
     Poll(#[source] PollError),
 }
 
+/// What is to be captured.
+#[derive(Debug)]
+pub struct Plan {
+    /// The workload's first process.
+    pub image: Image,
+    /// The calls that are wanted.
+    pub interest: Interest,
+    /// How long one stop may be held for room in the ring.
+    pub hold_max: Duration,
+}
+
+/// Who reads the ring.
+pub enum Destination<'a> {
+    /// This process: every event goes to a sink, through a ring of this many bytes.
+    Sink(&'a mut dyn Sink, usize),
+    /// A consumer in another process.
+    Link(&'a Link),
+}
+
+/// A ring that a consumer in another process can connect to.
+#[derive(Debug)]
+pub struct Link {
+    memory: Arc<Memfd>,
+    presence: Arc<Presence>,
+    server: Server,
+}
+
+impl Link {
+    /// Makes a ring of `ring_bytes` bytes and offers it in `directory`.
+    ///
+    /// # Errors
+    /// [`PipelineError::Ring`] or [`PipelineError::Link`].
+    pub fn open(
+        directory: &Path,
+        ring_bytes: usize,
+        container: ContainerIdentity,
+    ) -> Result<Self, PipelineError> {
+        let memory = Arc::new(Memfd::create(ring_bytes).map_err(PipelineError::Ring)?);
+        let presence = Arc::new(Presence::new(false));
+        let tracer = Pid(process::id().cast_signed());
+        let server = Server::start(
+            directory,
+            Arc::clone(&memory),
+            container,
+            Arc::clone(&presence),
+            Box::new(move |tell| {
+                let mut told = Ok(());
+                snapshot::processes(tracer, |process| {
+                    if told.is_ok() {
+                        told = tell(process);
+                    }
+                });
+                told
+            }),
+        );
+        Ok(Self { memory, presence, server: server.map_err(PipelineError::Link)? })
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.server.path()
+    }
+
+    /// Waits until a consumer is connected, for ever without a bound, and tells whether one is. It stops waiting when
+    /// `is_over` says so.
+    pub fn wait_consumer(&self, bound: Option<Duration>, mut is_over: impl FnMut() -> bool) -> bool {
+        let since = Instant::now();
+        while !self.presence.is_there() && bound.is_none_or(|bound| since.elapsed() < bound) && !is_over() {
+            thread::sleep(LINK_POLL);
+        }
+        self.presence.is_there()
+    }
+
+    /// Waits until the consumer has read everything, as long as there is one and within a bound; tells how many records
+    /// it has not read.
+    fn drain(&self) -> u64 {
+        let producer = Producer::new(Arc::clone(&self.memory));
+        let since = Instant::now();
+        let bound = Duration::from_millis(limits::LINK_DRAIN_MS_MAX);
+        loop {
+            let unread = producer.unread();
+            if unread == 0 || !self.presence.is_there() || since.elapsed() >= bound {
+                return unread;
+            }
+            thread::sleep(LINK_POLL);
+        }
+    }
+}
+
+/// How often we look for a consumer, or for what it has read.
+const LINK_POLL: Duration = Duration::from_millis(5);
+
 /// What a capture came to.
 #[derive(Debug)]
 pub struct Report {
     /// How the workload ended, and what it took to watch it.
     pub outcome: Outcome,
-    /// What the consumer saw.
-    pub consumed: ConsumerCounters,
+    /// What was read, if it was read here.
+    pub consumed: Option<Consumed>,
+    /// Records that a consumer elsewhere has not read.
+    pub records_unread: u64,
+}
+
+/// What a consumer in this process saw.
+#[derive(Debug)]
+pub struct Consumed {
+    /// What it counted.
+    pub counters: ConsumerCounters,
     /// From the moment that a record's result was known until it left the ring, in nanoseconds.
     pub ring_latency_ns: Histogram<u64>,
     /// Why the sink takes no more events, if it does not. The workload ran on all the same.
     pub sink_error: Option<io::Error>,
 }
 
-/// Runs a workload under the engine `E` until its last process has ended, and gives every event to `sink`.
+/// Runs a workload under the engine `E` until its last process has ended, and gives every record to `destination`.
 ///
 /// `on_start` gets the workload's first process before it runs.
 ///
 /// # Errors
-/// [`PipelineError`]. A sink that fails is no error: see [`Report::sink_error`].
+/// [`PipelineError`]. A sink that fails is no error: see [`Consumed::sink_error`].
 pub fn capture<E: Engine>(
-    image: Image,
-    interest: Interest,
-    ring_bytes: usize,
-    sink: &mut dyn Sink,
+    plan: Plan,
+    mut destination: Destination<'_>,
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
-    let memory = Arc::new(Memfd::create(ring_bytes).map_err(PipelineError::Ring)?);
-    let consumer = Consumer::attach(Arc::clone(&memory)).map_err(PipelineError::Attach)?;
-    let recorder = Recorder::new(Producer::new(memory), 0);
+    let Plan { image, interest, hold_max } = plan;
+    let (memory, presence) = match &destination {
+        Destination::Sink(_, ring_bytes) => {
+            let memory = Memfd::create(*ring_bytes).map_err(PipelineError::Ring)?;
+            (Arc::new(memory), Arc::new(Presence::new(true)))
+        }
+        Destination::Link(link) => (Arc::clone(&link.memory), Arc::clone(&link.presence)),
+    };
+    let recorder = Recorder::new(Producer::new(Arc::clone(&memory)), 0, FullRing { hold_max, presence });
     let (started, start) = mpsc::sync_channel(1);
     let (watched, go) = mpsc::sync_channel::<()>(1);
     let engine = thread::Builder::new()
@@ -109,17 +223,27 @@ pub fn capture<E: Engine>(
     on_start(root);
     // The receiver waits for it, unless its thread is gone, which the join below tells.
     let _ = watched.send(());
-    let mut drain = Drain::new(sink);
-    let drained = drain.run(consumer, &engine);
+    let consumed = match &mut destination {
+        Destination::Sink(sink, _) => Some(consume(memory, *sink, &engine)),
+        Destination::Link(_) => None,
+    };
     let outcome = engine.join().ok().flatten().ok_or(PipelineError::EnginePanic)?;
     let outcome = outcome.map_err(PipelineError::Engine)?;
-    drained.map_err(PipelineError::Poll)?;
-    Ok(Report {
-        outcome,
-        consumed: drain.counters,
-        ring_latency_ns: drain.latency_ns,
-        sink_error: drain.sink_error,
-    })
+    let consumed = consumed.transpose()?;
+    let records_unread = if let Destination::Link(link) = destination { link.drain() } else { 0 };
+    Ok(Report { outcome, consumed, records_unread })
+}
+
+/// Reads the ring until the engine has closed it.
+fn consume<T>(
+    memory: Arc<Memfd>,
+    sink: &mut dyn Sink,
+    engine: &JoinHandle<T>,
+) -> Result<Consumed, PipelineError> {
+    let consumer = Consumer::attach(memory).map_err(PipelineError::Attach)?;
+    let mut drain = Drain::new(sink);
+    drain.run(consumer, engine).map_err(PipelineError::Poll)?;
+    Ok(Consumed { counters: drain.counters, ring_latency_ns: drain.latency_ns, sink_error: drain.sink_error })
 }
 
 /// The consumer's side.

@@ -5,7 +5,7 @@ use std::{io, thread};
 use signal_hook::{
     consts::signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
-    low_level::siginfo::Cause,
+    low_level::siginfo::{Cause, Origin},
 };
 
 use crate::sys::{
@@ -21,6 +21,8 @@ const ENDS_US: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 /// Catches the signals that are meant for the workload, from now on.
 pub(super) struct Forwarder {
     signals: SignalsInfo<WithOrigin>,
+    /// What came before there was a workload.
+    early: Vec<Origin>,
 }
 
 impl Forwarder {
@@ -28,7 +30,21 @@ impl Forwarder {
     pub(super) fn new() -> io::Result<Self> {
         // What is ignored stays ignored, for us and for the workload, as under nohup(1).
         let heard = FORWARDED.into_iter().filter(|&signal| !is_ignored(signal));
-        SignalsInfo::new(heard).map(|signals| Self { signals })
+        SignalsInfo::new(heard).map(|signals| Self { signals, early: Vec::new() })
+    }
+
+    /// The signal that asks us to end while there is no workload yet, if one has come.
+    pub(super) fn asked_to_end(&mut self) -> Option<i32> {
+        for origin in self.signals.pending() {
+            if ENDS_US.contains(&origin.signal) {
+                return Some(origin.signal);
+            }
+            // As the kernel does, one of each is kept.
+            if self.early.iter().all(|early| early.signal != origin.signal) {
+                self.early.push(origin);
+            }
+        }
+        None
     }
 
     /// Passes signals on to a process until this one ends.
@@ -42,7 +58,7 @@ impl Forwarder {
             process => Some(process?),
         };
         thread::Builder::new().name("signals".into()).spawn(move || {
-            for origin in self.signals.forever() {
+            for origin in self.early.into_iter().chain(self.signals.forever()) {
                 if origin.cause == Cause::Kernel {
                     continue;
                 }

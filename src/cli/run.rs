@@ -8,6 +8,7 @@ use std::{
     os::unix::{ffi::OsStrExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -15,10 +16,11 @@ use clap::{Args, ValueEnum};
 
 use super::{STATUS_FAILED, forward::Forwarder, program, say, stats};
 use crate::{
+    container::{self, ContainerIdentity},
     engine::ptrace::PtraceEngine,
     interest::{Interest, UnknownCall},
-    limits,
-    pipeline::{self, Report},
+    limits, link,
+    pipeline::{self, Destination, Link, Plan, Report},
     sink::{FalcoEvents, Json, Null, Sink, Text},
     sys::{
         launch::{self, ChildFailure, Image},
@@ -49,6 +51,39 @@ pub(super) struct Run {
     #[arg(long)]
     all: bool,
 
+    /// Offer the events to Falco in this directory, instead of writing them (default: /run/creance, else
+    /// $XDG_RUNTIME_DIR/creance; without DIR write -- before CMD)
+    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["output", "output_file"])]
+    link: Option<Option<PathBuf>>,
+
+    /// Hold the workload until Falco is connected, for so many seconds at most or 'forever'
+    #[arg(long, value_name = "SECONDS", value_parser = parse_wait, requires = "link")]
+    wait_consumer: Option<Wait>,
+
+    /// What happens when the ring is full: wait for room within a bound, or drop events at once
+    #[arg(long, value_enum, default_value_t = OnFull::Block, value_name = "POLICY")]
+    on_full: OnFull,
+
+    /// Hold one stop of the workload for at most so many milliseconds when the ring is full
+    #[arg(long, value_name = "MS", default_value_t = limits::FULL_RING_HOLD_MS_MAX)]
+    hold_max: u64,
+
+    /// Size of the ring: a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = limits::RING_BYTES_DEFAULT)]
+    ring_bytes: usize,
+
+    /// The container that Falco is told of (default: found from ECS, Docker, containerd or the control group)
+    #[arg(long, value_name = "ID", value_parser = container::parse_id)]
+    container_id: Option<String>,
+
+    /// Its name
+    #[arg(long, value_name = "NAME", value_parser = container::parse_name)]
+    container_name: Option<String>,
+
+    /// Its image
+    #[arg(long, value_name = "IMAGE", value_parser = container::parse_image)]
+    container_image: Option<String>,
+
     /// Print statistics to standard error at the end
     #[arg(long)]
     stats: bool,
@@ -71,6 +106,29 @@ enum Output {
     Null,
 }
 
+/// What a full ring means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnFull {
+    /// A stop waits for room, for --hold-max at most; then events are dropped and counted
+    Block,
+    /// Events are dropped and counted at once
+    Drop,
+}
+
+/// How long the workload is held for a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Seconds(u64),
+    Forever,
+}
+
+fn parse_wait(text: &str) -> Result<Wait, String> {
+    match text {
+        "forever" => Ok(Wait::Forever),
+        _ => text.parse().map(Wait::Seconds).map_err(|_| "expected a number of seconds or 'forever'".into()),
+    }
+}
+
 /// The input is bad; nothing has been started.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UsageError {
@@ -84,6 +142,12 @@ pub(super) enum UsageError {
     },
     #[error("the command holds a NUL byte")]
     Nul,
+    #[error("--link {}: a directory has a slash in it: write ./{} if you mean it, or -- before the command", .0.display(), .0.display())]
+    LinkName(PathBuf),
+    #[error("--link")]
+    Link(#[source] link::DirectoryError),
+    #[error("--ring-bytes {0}: the size must be a power of two from {min} to {max}", min = limits::RING_BYTES_MIN, max = limits::RING_BYTES_MAX)]
+    RingBytes(usize),
 }
 
 impl Run {
@@ -99,28 +163,79 @@ impl Run {
             }
         };
         let image = image(&file, &self.command).ok_or(UsageError::Nul)?;
-        // Only now: a command that cannot be run leaves an older file as it is.
-        let mut sink = self.sink()?;
+        if !limits::is_ring_bytes(self.ring_bytes) {
+            return Err(UsageError::RingBytes(self.ring_bytes).into());
+        }
         // A write beyond a limit on file sizes (setrlimit(2)) shall fail, not kill us and the workload with us.
         signal::ignore(libc::SIGXFSZ);
-        let forwarder = Forwarder::new().context("catching signals")?;
-        let mut forwarding = Ok(());
-        let report = pipeline::capture::<PtraceEngine>(
-            image,
-            interest,
-            limits::RING_BYTES_DEFAULT,
-            sink.as_mut(),
-            |root| forwarding = forwarder.forward_to(root),
-        )?;
-        if let Err(error) = forwarding {
-            say(format_args!("signals were not passed on to the workload: {error}"));
-        }
+        let mut forwarder = Forwarder::new().context("catching signals")?;
+        let hold_max = match self.on_full {
+            OnFull::Block => Duration::from_millis(self.hold_max),
+            OnFull::Drop => Duration::ZERO,
+        };
+        let plan = Plan { image, interest, hold_max };
+        let report = match &self.link {
+            Some(directory) => {
+                let link = self.open_link(directory.as_deref())?;
+                if let Some(signal) = self.wait_consumer(&link, &mut forwarder) {
+                    signal::die_by(signal);
+                    return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(STATUS_FAILED)));
+                }
+                capture(plan, Destination::Link(&link), forwarder)?
+            }
+            None => {
+                // Only now: a command that cannot be run leaves an older file as it is.
+                let mut sink = self.sink()?;
+                capture(plan, Destination::Sink(sink.as_mut(), self.ring_bytes), forwarder)?
+            }
+        };
         report_trouble(&report);
         if self.stats {
             // A closed standard error is no reason to change the exit status.
             let _ = io::stderr().write_all(stats::render(&report).as_bytes());
         }
         Ok(exit(&report, &file))
+    }
+
+    fn open_link(&self, given: Option<&Path>) -> anyhow::Result<Link> {
+        // `--link CMD` would make a directory of the command's name.
+        if let Some(name) = given.filter(|path| !path.as_os_str().as_bytes().contains(&b'/')) {
+            return Err(UsageError::LinkName(name.to_path_buf()).into());
+        }
+        let directory = link::directory(given).map_err(UsageError::Link)?;
+        Ok(Link::open(&directory, self.ring_bytes, self.container())?)
+    }
+
+    fn container(&self) -> ContainerIdentity {
+        let given = ContainerIdentity {
+            id: self.container_id.clone(),
+            name: self.container_name.clone(),
+            image: self.container_image.clone(),
+        };
+        let found = container::find(&given);
+        for warning in &found.warnings {
+            say(format_args!("{warning}"));
+        }
+        found.identity
+    }
+
+    /// Holds on until a consumer is there, if that is wanted; gives the signal that ended the wait, if one did.
+    fn wait_consumer(&self, link: &Link, forwarder: &mut Forwarder) -> Option<i32> {
+        let bound = match self.wait_consumer? {
+            Wait::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+            Wait::Forever => None,
+        };
+        let mut signal = None;
+        let is_there = link.wait_consumer(bound, || {
+            signal = forwarder.asked_to_end();
+            signal.is_some()
+        });
+        if !is_there && signal.is_none() {
+            let seconds = bound.unwrap_or_default().as_secs();
+            let socket = link.path().display();
+            say(format_args!("no consumer has connected to {socket} in {seconds} s: the workload starts without"));
+        }
+        signal
     }
 
     fn interest(&self) -> Result<Interest, UsageError> {
@@ -148,10 +263,24 @@ impl Run {
         Ok(match self.output {
             Output::Text => Box::new(Text::new(writer, is_colourful)),
             Output::Json => Box::new(Json::new(writer)),
-            Output::Falco => Box::new(FalcoEvents::new(writer, std::process::id())),
+            Output::Falco => {
+                let container = self.container();
+                Box::new(FalcoEvents::new(writer, std::process::id(), container.id.as_deref()))
+            }
             Output::Null => Box::new(Null),
         })
     }
+}
+
+fn capture(plan: Plan, destination: Destination<'_>, forwarder: Forwarder) -> anyhow::Result<Report> {
+    let mut forwarding = Ok(());
+    let report = pipeline::capture::<PtraceEngine>(plan, destination, |root| {
+        forwarding = forwarder.forward_to(root);
+    })?;
+    if let Err(error) = forwarding {
+        say(format_args!("signals were not passed on to the workload: {error}"));
+    }
+    Ok(report)
 }
 
 /// The command as execve(2) wants it; `None` if it holds a NUL byte, which no argument of a process can.
@@ -165,15 +294,19 @@ fn image(file: &Path, command: &[OsString]) -> Option<Image> {
 fn report_trouble(report: &Report) {
     let lost = report.outcome.recorded.records_lost;
     if lost > 0 {
-        say(format_args!("{lost} records were lost because events could not be written fast enough"));
+        say(format_args!("{lost} records were lost because events were not taken fast enough"));
     }
-    if let Some(error) = &report.sink_error {
-        say(format_args!("{} events were not written: {error}", report.consumed.sink_errors));
+    if report.records_unread > 0 {
+        say(format_args!("{} records were not read by any consumer", report.records_unread));
     }
-    if report.consumed.decode_errors > 0 {
+    let Some(consumed) = &report.consumed else { return };
+    if let Some(error) = &consumed.sink_error {
+        say(format_args!("{} events were not written: {error}", consumed.counters.sink_errors));
+    }
+    if consumed.counters.decode_errors > 0 {
         say(format_args!(
             "{} records could not be decoded: please report this",
-            report.consumed.decode_errors
+            consumed.counters.decode_errors
         ));
     }
 }

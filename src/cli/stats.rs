@@ -25,10 +25,16 @@ pub(super) fn render(report: &Report) -> String {
     line("records lost", recorded.records_lost.to_string());
     line("bytes", recorded.bytes.to_string());
     line("waits for ring room", recorded.waits_for_room.to_string());
-    line("records not decoded", report.consumed.decode_errors.to_string());
-    line("processes not remembered", report.consumed.processes_unremembered.to_string());
+    match &report.consumed {
+        Some(consumed) => {
+            line("records not decoded", consumed.counters.decode_errors.to_string());
+            line("processes not remembered", consumed.counters.processes_unremembered.to_string());
+            line("ring latency, us", times(&consumed.ring_latency_ns));
+        }
+        // What a consumer elsewhere sees, it tells in its own metrics.
+        None => line("records not read", report.records_unread.to_string()),
+    }
     line("stop held, us", times(&report.outcome.hold_ns));
-    line("ring latency, us", times(&report.ring_latency_ns));
     if let Some(filter) = report.outcome.filter {
         let yes = |is: bool| if is { "yes" } else { "no" };
         let note = if filter.no_new_privs { " (setuid programs have no effect in the workload)" } else { "" };

@@ -5,7 +5,9 @@ use super::{
 };
 use crate::{
     abi::{self, Abi, ArgumentKind, FlagSet, FlagWords},
-    event::{Capture, CaptureFlags, CaptureKind, Record, RecordFlags},
+    event::{
+        Capture, CaptureFlags, CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, Record, RecordFlags,
+    },
 };
 
 /// `AT_FDCWD` (linux/fcntl.h): a path starts from the current directory.
@@ -124,6 +126,21 @@ pub(super) fn exec<'a>(record: &Record<'a>) -> Arguments<'a> {
     }
     if let Some(argv) = started_with(record) {
         arguments.push(captured("argv", Value::Strings(Strings::new(argv.data)), argv));
+    }
+    arguments
+}
+
+/// The arguments of a process that is told of again: its argument vector, and what of it was lost.
+pub(super) fn process<'a>(record: &Record<'a>) -> Arguments<'a> {
+    let [bits, ..] = record.header().arguments;
+    let mut arguments = Arguments::new();
+    if let Some(argv) = started_with(record) {
+        arguments.push(captured("argv", Value::Strings(Strings::new(argv.data)), argv));
+    }
+    for (bit, name) in [(PROCESS_EXEC_LOST, "exec_lost"), (PROCESS_CLONE_LOST, "clone_lost")] {
+        if bits & bit != 0 {
+            arguments.push(Argument::new(name, Value::Bool(true)));
+        }
     }
     arguments
 }

@@ -84,14 +84,16 @@ impl<'a> Event<'a> {
         self.record.flags()
     }
 
-    /// The same claims in words: `no_result`, `memory_unreadable`, `thread`, `from_child`, `captures_dropped`.
+    /// The same claims in words: `no_result`, `memory_unreadable`, `thread`, `from_child`, `captures_dropped`,
+    /// `socket_unknown`.
     pub fn flag_words(&self) -> impl Iterator<Item = &'static str> {
-        const WORDS: [(RecordFlags, &str); 5] = [
+        const WORDS: [(RecordFlags, &str); 6] = [
             (RecordFlags::NO_RESULT, "no_result"),
             (RecordFlags::MEMORY_UNREADABLE, "memory_unreadable"),
             (RecordFlags::THREAD, "thread"),
             (RecordFlags::FROM_CHILD, "from_child"),
             (RecordFlags::CAPTURES_DROPPED, "captures_dropped"),
+            (RecordFlags::SOCKET_UNKNOWN, "socket_unknown"),
         ];
         let flags = self.flags();
         WORDS.into_iter().filter_map(move |(flag, word)| flags.contains(flag).then_some(word))
@@ -162,7 +164,7 @@ const ERRNO_MAX: i64 = 4095;
 /// The name of an event, for display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventName {
-    /// A system call by its name, or `procexit`, `threadexit`, `drop`.
+    /// A system call by its name, or `process`, `procexit`, `threadexit`, `drop`.
     Known(&'static str),
     /// A call whose number has no name in its ABI: `syscall_N`.
     Unnamed(SyscallNr),

@@ -33,7 +33,7 @@ use crate::{
 /// Decodes the records of one tracer, in the order in which they come.
 ///
 /// It keeps the process table, so that records must not be left out: a clone comes before the first record of its
-/// child, and an exit after the last one.
+/// child, and an exit after the last one. After a loss processes are told of again.
 #[derive(Debug, Default)]
 pub struct Decoder {
     processes: Processes,
@@ -74,6 +74,10 @@ impl Decoder {
             RecordKind::Exec => {
                 self.processes.learn_exec(record, &self.users);
                 (call_name(record), call::exec(record))
+            }
+            RecordKind::Process => {
+                self.processes.learn_process(record, &self.users);
+                (EventName::Known("process"), call::process(record))
             }
             RecordKind::Exit if record.header().tid == pid => {
                 self.processes.leave(pid);

@@ -1,4 +1,4 @@
-//! The processes of the workload, kept from clone, exec and exit records.
+//! The processes of the workload, kept from clone, exec, process and exit records.
 //!
 //! Nothing is made up: what no record told is absent. Known gaps: a name that a program gives itself by
 //! `prctl(PR_SET_NAME)` is not seen; a process whose parent died keeps that parent's pid and name until its next exec,
@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{Strings, Users};
 use crate::{
-    event::{Capture, CaptureKind, Record, RecordFlags},
+    event::{Capture, CaptureKind, PROCESS_CLONE_LOST, Record, RecordFlags},
     limits,
 };
 
@@ -182,6 +182,16 @@ impl Processes {
             process.become_user(uid, users);
         }
         self.remember(process);
+    }
+
+    /// Learns a process as it is from its `/proc` texts.
+    pub(super) fn learn_process(&mut self, record: &Record<'_>, users: &Users) {
+        let [bits, ..] = record.header().arguments;
+        if bits & PROCESS_CLONE_LOST != 0 {
+            // Whatever was known under its number is another's.
+            self.by_pid.remove(&record.header().pid);
+        }
+        self.learn_exec(record, users);
     }
 
     pub(super) fn learn_uid(&mut self, pid: u32, uid: u32, users: &Users) {

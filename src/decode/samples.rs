@@ -14,7 +14,7 @@ use crate::{
 /// A record in the making.
 pub(crate) struct Sample {
     pub(crate) header: RecordHeader,
-    captures: CaptureBuffer,
+    pub(crate) captures: CaptureBuffer,
 }
 
 impl Sample {
@@ -109,6 +109,15 @@ pub(crate) fn exec(pid: u32, parent_pid: u32, argv: &[&str]) -> Sample {
         .capture(CaptureKind::ProcCwd, 0, b"/root")
 }
 
+/// A process that is told of again: it runs `/usr/bin/NAME`, and was made at `start_ticks`.
+pub(crate) fn process(pid: u32, parent_pid: u32, argv: &[&str], start_ticks: u64) -> Sample {
+    let stat = format!("{pid} (x) S {parent_pid} 1 1 0 1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start_ticks} 0 0");
+    let sample = exec(pid, parent_pid, argv).capture(CaptureKind::ProcStat, 0, stat.as_bytes());
+    let mut process = Sample::new(RecordKind::Process).thread(pid, pid);
+    process.captures = sample.captures;
+    process
+}
+
 pub(crate) fn clone(pid: u32, child: u32) -> Sample {
     Sample::new(RecordKind::Clone)
         .number(Abi::X86_64, "clone")
@@ -119,7 +128,13 @@ pub(crate) fn clone(pid: u32, child: u32) -> Sample {
 
 /// Any record that parses: every kind, every ABI, calls of all numbers, captures of any bytes.
 pub(crate) fn any_record() -> impl Strategy<Value = Vec<u8>> {
-    const KINDS: &[RecordKind] = &[RecordKind::Clone, RecordKind::Exec, RecordKind::Exit, RecordKind::Loss];
+    const KINDS: &[RecordKind] = &[
+        RecordKind::Clone,
+        RecordKind::Exec,
+        RecordKind::Exit,
+        RecordKind::Loss,
+        RecordKind::Process,
+    ];
     let kind = prop_oneof![Just(RecordKind::Syscall), proptest::sample::select(KINDS)];
     let abi = prop_oneof![
         3 => Just(Abi::X86_64),

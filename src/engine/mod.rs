@@ -8,10 +8,12 @@ mod capture;
 mod process;
 pub mod ptrace;
 mod recorder;
+pub mod snapshot;
+pub(crate) mod told;
 
 use std::io;
 
-pub use recorder::Recorder;
+pub use recorder::{FullRing, Recorder};
 
 use hdrhistogram::Histogram;
 

@@ -1,16 +1,17 @@
-//! The `/proc` texts of a process, taken raw at its exec.
+//! The `/proc` texts of a process, taken raw: at its exec, or when it has to be told of again.
 
+use super::recorder::header;
 use crate::{
-    event::{CaptureBuffer, CaptureFlags, CaptureKind},
+    event::{CaptureBuffer, CaptureFlags, CaptureKind, RecordFlags, RecordHeader, RecordKind},
     limits,
     sys::{
-        Pid, Tid,
+        Pid, Tid, clock,
         process::{self, ExeStat, Layer},
         procfs,
     },
 };
 
-/// Texts that an exec record holds, by their name under `/proc/PID`.
+/// Texts that the record of a program holds, by their name under `/proc/PID`.
 const TEXTS: [(CaptureKind, &str); 6] = [
     (CaptureKind::ProcStatus, "status"),
     (CaptureKind::ProcStat, "stat"),
@@ -20,7 +21,7 @@ const TEXTS: [(CaptureKind, &str); 6] = [
     (CaptureKind::ProcLoginuid, "loginuid"),
 ];
 
-/// Links that an exec record holds.
+/// Links that it holds.
 const LINKS: [(CaptureKind, &str); 2] = [(CaptureKind::ProcExe, "exe"), (CaptureKind::ProcCwd, "cwd")];
 
 /// Bytes that these captures take at most, headers included.
@@ -29,6 +30,21 @@ pub(crate) const CAPTURE_BYTES_MAX: usize =
 
 /// Bytes of a [`CaptureKind::ExeStat`].
 const EXE_STAT_BYTES: usize = 40;
+
+/// Puts the captures of a [`RecordKind::Process`] into `captures`, and gives its header; `None` if the process is gone.
+pub(crate) fn process_record(pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader> {
+    captures.clear();
+    let now_ns = clock::wall_ns();
+    capture_process(pid.leader(), captures);
+    let flags = if captures.has_dropped() { RecordFlags::CAPTURES_DROPPED } else { RecordFlags::default() };
+    (captures.count() > 0).then(|| RecordHeader {
+        tid: pid.as_u32(),
+        pid: pid.as_u32(),
+        flags: flags.0,
+        arguments: [bits, 0, 0, 0, 0, 0],
+        ..header(RecordKind::Process, now_ns)
+    })
+}
 
 /// Appends what `/proc` tells of a process. A text that cannot be read is left out: the decoder does without.
 pub(crate) fn capture_process(tid: Tid, captures: &mut CaptureBuffer) {
@@ -47,7 +63,7 @@ pub(crate) fn capture_process(tid: Tid, captures: &mut CaptureBuffer) {
     if let Ok(exe) = process::exe_stat(tid) {
         push(captures, CaptureKind::ExeStat, false, &exe_stat_bytes(&exe));
     }
-    // After an exec the thread is the leader of its process.
+    // Both at an exec and where it is told of again the thread is the leader of its process.
     if let Ok(limit) = process::fd_limit(Pid(tid.0)) {
         push(captures, CaptureKind::FdLimit, false, &limit.to_ne_bytes());
     }

@@ -1,6 +1,7 @@
 //! Puts records into the ring: numbers them, waits for room within a bound, and announces what was lost.
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -10,17 +11,27 @@ use crate::{
     counters::RecorderCounters,
     event::{self, CaptureBuffer, HEADER_BYTES, RecordHeader, RecordKind},
     limits,
-    ring::{Producer, ProducerMemory, ReserveError},
+    ring::{Presence, Producer, ProducerMemory, ReserveError},
     sys::{clock, ptrace::Call},
 };
 
 /// How long the recorder sleeps before it asks again for room in a full ring.
 const ROOM_POLL: Duration = Duration::from_micros(100);
 
-/// How long it asks.
-const HOLD_MAX: Duration = Duration::from_millis(limits::FULL_RING_HOLD_MS_MAX);
+/// What is done about a full ring.
+#[derive(Debug, Clone)]
+pub struct FullRing {
+    /// How long one stop may be held until there is room; zero loses records at once. Without a consumer nobody waits.
+    pub hold_max: Duration,
+    /// Whether there is a consumer.
+    pub presence: Arc<Presence>,
+}
 
 /// One producer's end of the ring.
+///
+/// A loss begins with a record that found no room, and lasts until [`Self::recover`] has announced it: in between
+/// nothing is written, even if there is room again. So nobody reads a record about a process before what was lost of
+/// that process could be told again.
 pub struct Recorder<M: ProducerMemory> {
     producer: Producer<M>,
     id: u16,
@@ -28,72 +39,116 @@ pub struct Recorder<M: ProducerMemory> {
     sequence: u64,
     /// Records lost since the last one that was written.
     lost: u64,
+    /// How many times a loss has begun or ended.
+    turns: u32,
+    full_ring: FullRing,
     counters: RecorderCounters,
 }
 
 impl<M: ProducerMemory> Recorder<M> {
     /// A recorder that writes as producer `id`.
     #[must_use]
-    pub fn new(producer: Producer<M>, id: u16) -> Self {
-        Self { producer, id, sequence: 0, lost: 0, counters: RecorderCounters::default() }
+    pub fn new(producer: Producer<M>, id: u16, full_ring: FullRing) -> Self {
+        let counters = RecorderCounters::default();
+        Self { producer, id, sequence: 0, lost: 0, turns: 0, full_ring, counters }
     }
 
-    /// Writes a record. Its number, producer, length, version and number of captures are filled in here.
+    /// Names the stretch of the stream in which a process that was told of is known: it changes when a loss begins, when
+    /// one ends, and when a consumer departs. 0 until the first of these.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.turns.wrapping_add(self.full_ring.presence.departures())
+    }
+
+    /// Whether there is a consumer.
+    pub(crate) fn has_consumer(&self) -> bool {
+        self.full_ring.presence.is_there()
+    }
+
+    /// Ends a loss by announcing it, if there is one and there is room; tells whether records can be written.
+    pub fn recover(&mut self) -> bool {
+        if self.lost > 0 {
+            self.announce_loss();
+        }
+        self.lost == 0
+    }
+
+    /// As [`Self::recover`] for the end of the workload: nobody is kept by waiting for room, for
+    /// [`limits::FULL_RING_HOLD_MS_MAX`] at most.
+    pub fn recover_at_end(&mut self) -> bool {
+        let since = Instant::now();
+        while !self.recover() {
+            let is_late = since.elapsed() >= Duration::from_millis(limits::FULL_RING_HOLD_MS_MAX);
+            if is_late || !self.full_ring.presence.is_there() {
+                return false;
+            }
+            thread::sleep(ROOM_POLL);
+        }
+        true
+    }
+
+    /// Writes a record; tells whether it was. Its number, producer, length, version and number of captures are filled in
+    /// here.
     ///
-    /// In a full ring it waits for room, for [`limits::FULL_RING_HOLD_MS_MAX`] at most; after that this record and
-    /// those that follow are lost and counted until there is room, and announced by a [`RecordKind::Loss`].
-    pub fn record(&mut self, header: &RecordHeader, captures: &CaptureBuffer) {
+    /// In a full ring it waits for room, as [`FullRing`] says. After that this record and those that follow are lost
+    /// and counted, until [`Self::recover`] finds room and announces them by a [`RecordKind::Loss`].
+    pub fn record(&mut self, header: &RecordHeader, captures: &CaptureBuffer) -> bool {
         let (sequence, producer) = (self.sequence, self.id);
         self.sequence += 1;
-        self.announce_loss(sequence);
-        if self.lost == 0 && self.write(&RecordHeader { sequence, producer, ..*header }, captures) {
-            return;
+        if self.lost == 0
+            && self.write(&RecordHeader { sequence, producer, ..*header }, captures, self.hold_max())
+        {
+            return true;
+        }
+        if self.lost == 0 {
+            self.turns = self.turns.wrapping_add(1);
         }
         self.lost += 1;
         self.counters.records_lost += 1;
         self.producer.count_drop(1);
+        false
     }
 
-    /// Writes a record that has no captures.
-    pub fn record_bare(&mut self, header: &RecordHeader) {
-        self.record(header, &CaptureBuffer::with_capacity(0));
+    /// Writes a record that has no captures; tells whether it was.
+    pub fn record_bare(&mut self, header: &RecordHeader) -> bool {
+        self.record(header, &CaptureBuffer::with_capacity(0))
+    }
+
+    /// Whether a record with these captures fits into an empty ring.
+    #[must_use]
+    pub fn takes(&self, captures: &CaptureBuffer) -> bool {
+        record_bytes(captures) <= self.producer.record_bytes_max()
     }
 
     /// Announces what was lost last, tells the consumer that nothing follows, and gives the counters.
     pub fn finish(mut self) -> RecorderCounters {
-        // The workload is over, so that nobody is kept waiting for the room.
-        let since = Instant::now();
-        self.announce_loss(self.sequence);
-        while self.lost > 0 && since.elapsed() < HOLD_MAX {
-            thread::sleep(ROOM_POLL);
-            self.announce_loss(self.sequence);
-        }
+        self.recover_at_end();
         self.producer.close();
         self.counters
     }
 
-    /// Writes a record for the records that were lost before number `next`, if any were.
-    fn announce_loss(&mut self, next: u64) {
-        if self.lost == 0 {
-            return;
-        }
+    fn hold_max(&self) -> Duration {
+        if self.full_ring.presence.is_there() { self.full_ring.hold_max } else { Duration::ZERO }
+    }
+
+    /// Writes a record for those that were lost, without waiting: a consumer that did not make room for the last record
+    /// may be hung, and the workload must not be.
+    fn announce_loss(&mut self) {
         let header = RecordHeader {
-            sequence: next - self.lost,
+            sequence: self.sequence - self.lost,
             producer: self.id,
             result: i64::try_from(self.lost).unwrap_or(i64::MAX),
             ..header(RecordKind::Loss, clock::wall_ns())
         };
-        if self.write(&header, &CaptureBuffer::with_capacity(0)) {
+        if self.write(&header, &CaptureBuffer::with_capacity(0), Duration::ZERO) {
             self.lost = 0;
+            self.turns = self.turns.wrapping_add(1);
         }
     }
 
-    /// Writes one record; tells whether there was room.
-    fn write(&mut self, header: &RecordHeader, captures: &CaptureBuffer) -> bool {
-        let len = HEADER_BYTES + captures.as_bytes().len();
-        // A consumer that did not make room for the last record is not waited for again: it may be hung, and the
-        // workload must not be.
-        let hold_max = if self.lost == 0 { HOLD_MAX } else { Duration::ZERO };
+    /// Writes one record, and waits for room at most so long; tells whether there was room.
+    fn write(&mut self, header: &RecordHeader, captures: &CaptureBuffer, hold_max: Duration) -> bool {
+        let len = record_bytes(captures);
         let mut since = None;
         loop {
             match self.producer.reserve(len) {
@@ -106,7 +161,8 @@ impl<M: ProducerMemory> Recorder<M> {
                     self.counters.bytes += len as u64;
                     return true;
                 }
-                Err(ReserveError::Full) if !hold_max.is_zero() => {
+                // A consumer that departs meanwhile is not waited for any longer.
+                Err(ReserveError::Full) if !hold_max.is_zero() && self.full_ring.presence.is_there() => {
                     self.counters.waits_for_room += u64::from(since.is_none());
                     // The clock is asked, since a short sleep takes up to twice its time.
                     if since.get_or_insert_with(Instant::now).elapsed() >= hold_max {
@@ -118,6 +174,10 @@ impl<M: ProducerMemory> Recorder<M> {
             }
         }
     }
+}
+
+fn record_bytes(captures: &CaptureBuffer) -> usize {
+    HEADER_BYTES + captures.as_bytes().len()
 }
 
 /// A header of one moment, with everything else zero.
@@ -145,4 +205,79 @@ pub(crate) fn header(kind: RecordKind, now_ns: u64) -> RecordHeader {
 /// The same header for a call.
 pub(crate) fn with_call(header: RecordHeader, call: &Call) -> RecordHeader {
     RecordHeader { abi: call.abi.code(), number: call.nr, arguments: call.arguments, ..header }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::Record,
+        ring::{Consumer, Heap, Poll, RecordBuffer},
+    };
+
+    fn recorder(hold_max: Duration, presence: Presence) -> (Recorder<Heap>, Consumer<Heap>) {
+        let memory = Arc::new(Heap::new(1024).unwrap());
+        let full_ring = FullRing { hold_max, presence: Arc::new(presence) };
+        let recorder = Recorder::new(Producer::new(Arc::clone(&memory)), 3, full_ring);
+        (recorder, Consumer::attach(memory).unwrap())
+    }
+
+    fn call() -> RecordHeader {
+        header(RecordKind::Syscall, 1)
+    }
+
+    /// Kind, number and result of each record in the ring.
+    fn read(consumer: &mut Consumer<Heap>) -> Vec<(RecordKind, u64, i64)> {
+        let mut buffer = RecordBuffer::new();
+        let mut read = Vec::new();
+        while consumer.poll(&mut buffer) == Ok(Poll::Record) {
+            let record = Record::parse(&buffer).unwrap();
+            read.push((record.kind(), record.header().sequence, record.header().result));
+        }
+        read
+    }
+
+    #[test]
+    fn a_full_ring_is_waited_for_once_and_not_without_a_consumer() {
+        let hold_max = Duration::from_millis(20);
+        let (mut recorder, _consumer) = recorder(hold_max, Presence::new(true));
+        while recorder.record_bare(&call()) {}
+        let since = Instant::now();
+        assert!(!recorder.record_bare(&call()) && !recorder.recover());
+        assert!(since.elapsed() < hold_max, "a second record waits for nobody");
+        assert_eq!((recorder.counters.waits_for_room, recorder.counters.records_lost), (1, 2));
+        let (mut recorder, _consumer) = self::recorder(Duration::from_secs(60), Presence::new(false));
+        while recorder.record_bare(&call()) {}
+        assert_eq!(recorder.counters.waits_for_room, 0);
+    }
+
+    #[test]
+    fn after_a_loss_nothing_is_written_until_it_is_announced() {
+        let (mut recorder, mut consumer) = recorder(Duration::ZERO, Presence::new(true));
+        let mut written = 0;
+        while recorder.record_bare(&call()) {
+            written += 1;
+        }
+        let during = recorder.epoch();
+        assert_ne!(during, 0);
+        assert_eq!(read(&mut consumer).len(), written);
+        assert!(!recorder.record_bare(&call()), "although there is room");
+        assert!(recorder.recover() && recorder.epoch() != during);
+        assert!(recorder.record_bare(&call()));
+        let first_lost = u64::try_from(written).unwrap();
+        assert_eq!(
+            read(&mut consumer),
+            [(RecordKind::Loss, first_lost, 2), (RecordKind::Syscall, first_lost + 2, 0)]
+        );
+        let counters = recorder.finish();
+        assert_eq!((counters.records_lost, counters.records), (2, first_lost + 2));
+    }
+
+    #[test]
+    fn a_consumer_that_departs_begins_another_epoch() {
+        let (recorder, _consumer) = recorder(Duration::ZERO, Presence::new(true));
+        assert_eq!(recorder.epoch(), 0);
+        recorder.full_ring.presence.depart();
+        assert_eq!(recorder.epoch(), 1);
+    }
 }

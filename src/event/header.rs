@@ -89,7 +89,18 @@ pub enum RecordKind {
     Exit,
     /// Records were lost just before this one: `result` tells how many, `sequence` is the first of them.
     Loss,
+    /// A process that runs already, as `/proc` shows it at `exit_ns`: whoever reads the records may not have heard of it,
+    /// or not of what it did last. `tid` is `pid`, `number` is 0, `arguments[0]` holds [`PROCESS_EXEC_LOST`] and
+    /// [`PROCESS_CLONE_LOST`]. Captures hold the same texts as those of an exec.
+    Process,
 }
+
+/// In `arguments[0]` of a [`RecordKind::Process`]: the record of the exec by which it runs its program was lost.
+pub const PROCESS_EXEC_LOST: u64 = 1;
+
+/// In `arguments[0]` of a [`RecordKind::Process`]: the record of its clone was lost, so that a process which is known
+/// under its number is another one, whose end may have been lost as well.
+pub const PROCESS_CLONE_LOST: u64 = 2;
 
 impl RecordKind {
     /// The code in the wire format.
@@ -101,6 +112,7 @@ impl RecordKind {
             Self::Exec => 3,
             Self::Exit => 4,
             Self::Loss => 5,
+            Self::Process => 6,
         }
     }
 
@@ -113,6 +125,7 @@ impl RecordKind {
             3 => Some(Self::Exec),
             4 => Some(Self::Exit),
             5 => Some(Self::Loss),
+            6 => Some(Self::Process),
             _ => None,
         }
     }
@@ -133,6 +146,8 @@ impl RecordFlags {
     pub const FROM_CHILD: Self = Self(1 << 3);
     /// Captures were left out because the record was full.
     pub const CAPTURES_DROPPED: Self = Self(1 << 4);
+    /// The addresses of the socket could not be had; their captures are missing.
+    pub const SOCKET_UNKNOWN: Self = Self(1 << 5);
 
     /// Whether every bit of `other` is set.
     #[must_use]

@@ -118,9 +118,10 @@ fn check_data(name: &str, kind: ParamType, data: &[u8]) {
             1 => data.len() >= 18 && c_string(&data[17..]),
             2 => data.len() == 13,
             10 => data.len() == 37,
-            _ => data.len() == 1,
+            _ => data.len() == 18 && data[1..].iter().all(|&byte| byte == 0),
         },
-        ParamType::Dyn => matches!((data[0], data.len()), (0, 9) | (1, 2)),
+        ParamType::DynPtrace => matches!((data[0], data.len()), (0, 9) | (1, 2)),
+        ParamType::DynOption => matches!((data[0], data.len()), (1 | 3 | 4, 9) | (2, 5)),
     };
     assert!(is_right, "{name} is a {kind:?} of {} bytes: {data:?}", data.len());
 }

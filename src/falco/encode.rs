@@ -5,9 +5,11 @@
 //! `ts: u64 | tid: i64 | len: u32 | type: u16 | nparams: u32` without gaps, then a `u16` length for each parameter,
 //! then their data (`struct ppm_evt_hdr`, `driver/ppm_events_public.h` of falcosecurity/libs).
 
+use std::ffi::CStr;
+
 use super::{
     socket::{PackedAddress, PackedTuple},
-    table::{Emptiness, EventInfo, Param, ParamType},
+    table::{self, Emptiness, EventInfo, Param, ParamType},
 };
 use crate::limits;
 
@@ -165,6 +167,14 @@ pub enum DynValue {
     PtraceWord(u64),
     /// The signal that ptrace(2) delivers.
     PtraceSignal(u8),
+    /// The error of a socket (`SO_ERROR`, socket(7)): 0 or a negative error.
+    OptionErrno(i64),
+    /// An option of a socket that is a number.
+    OptionUint32(u32),
+    /// An option of a socket that is a large number.
+    OptionUint64(u64),
+    /// An option of a socket that is a time, in nanoseconds.
+    OptionTime(u64),
 }
 
 /// Events, one after the other, in one buffer that does not grow.
@@ -175,6 +185,8 @@ pub struct Batch {
     finished: usize,
     count: usize,
     full_at: usize,
+    /// What is added to the thread and process ids of the tracer's PID namespace.
+    id_offset: i64,
 }
 
 impl Batch {
@@ -183,7 +195,18 @@ impl Batch {
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
         let room = bytes.saturating_add(limits::TRANSLATION_BYTES_MAX);
-        Self { bytes: Vec::with_capacity(room), finished: 0, count: 0, full_at: bytes }
+        Self { bytes: Vec::with_capacity(room), finished: 0, count: 0, full_at: bytes, id_offset: 0 }
+    }
+
+    /// Adds `offset` to all thread and process ids of the events that follow: Falco has one table of threads, while tracers
+    /// in different PID namespaces may number theirs alike.
+    pub fn set_id_offset(&mut self, offset: u64) {
+        self.id_offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    }
+
+    /// An id as Falco is told it. What is no thread (0 or an error) has none.
+    const fn shifted(&self, id: i64) -> i64 {
+        if id > 0 { id.saturating_add(self.id_offset) } else { id }
     }
 
     /// Forgets all events, and keeps the memory.
@@ -224,10 +247,42 @@ impl Batch {
         Events { rest: self.as_bytes() }
     }
 
-    /// Begins an event. It counts once [`EventWriter::finish`] has succeeded, and is gone otherwise.
+    /// Appends an asynchronous event of the system call source, for plugins that know its name. Its parameters have lengths
+    /// of 32 bits, unlike those of all other events.
+    ///
+    /// # Errors
+    /// [`EncodeError::NoRoom`].
+    pub fn async_event(&mut self, ts_ns: u64, name: &CStr, data: &[u8]) -> Result<(), EncodeError> {
+        const EVENT: &str = "PPME_ASYNCEVENT_E";
+        const CODE: u16 = 402;
+        const PARAMETERS: u32 = 3;
+        // The first is the id of the plugin that made it, 0 for the source of system calls.
+        let parameters = [&[0; 4][..], name.to_bytes_with_nul(), data];
+        let len = EVENT_HEADER_BYTES + parameters.iter().map(|parameter| 4 + parameter.len()).sum::<usize>();
+        let (Ok(len_word), true) = (u32::try_from(len), self.finished + len <= self.bytes.capacity()) else {
+            return Err(EncodeError::NoRoom { event: EVENT });
+        };
+        self.bytes.truncate(self.finished);
+        let mut push = |bytes: &[u8]| self.bytes.extend_from_slice(bytes);
+        push(&ts_ns.to_ne_bytes());
+        push(&0_i64.to_ne_bytes());
+        push(&len_word.to_ne_bytes());
+        push(&CODE.to_ne_bytes());
+        push(&PARAMETERS.to_ne_bytes());
+        for parameter in parameters {
+            push(&u32::try_from(parameter.len()).unwrap_or(u32::MAX).to_ne_bytes());
+        }
+        parameters.into_iter().for_each(push);
+        self.finished = self.bytes.len();
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Begins an event of a thread, as the tracer's PID namespace numbers it. It counts once [`EventWriter::finish`] has succeeded, and is gone otherwise.
     pub fn event(&mut self, info: &'static EventInfo, ts_ns: u64, tid: i64) -> EventWriter<'_> {
         self.bytes.truncate(self.finished);
         let start = self.finished;
+        let tid = self.shifted(tid);
         let mut writer = EventWriter { batch: self, info, start, next: 0, empty: 0, full: 0, error: None };
         let count = u32::try_from(info.params.len()).unwrap_or(u32::MAX);
         if writer.has_room(EVENT_HEADER_BYTES + 2 * info.params.len()) {
@@ -292,8 +347,8 @@ impl EventWriter<'_> {
         fd: Fd(i64);
         /// 0 or a negative error.
         errno: Errno(i64);
-        /// A thread or process, or a negative error.
-        pid: Pid(i64);
+        /// A thread or process as a process in its own PID namespace numbers it, or a negative error.
+        own_pid: Pid(i64);
         /// A signed number.
         int32: Int32(i32);
         /// A signed number.
@@ -324,6 +379,12 @@ impl EventWriter<'_> {
         choice16: EnumFlags16(u16);
         /// A choice.
         choice32: EnumFlags32(u32);
+    }
+
+    /// A thread or process as the tracer's PID namespace numbers it, or a negative error.
+    pub fn pid(&mut self, id: i64) -> &mut Self {
+        let id = self.batch.shifted(id);
+        self.own_pid(id)
     }
 
     /// A string.
@@ -367,17 +428,18 @@ impl EventWriter<'_> {
     /// A value whose type depends on the call.
     pub fn dynamic(&mut self, value: DynValue) -> &mut Self {
         match value {
-            DynValue::PtraceWord(word) => {
-                let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-                self.push(ParamType::Dyn, &[0, a, b, c, d, e, f, g, h])
-            }
-            DynValue::PtraceSignal(signal) => self.push(ParamType::Dyn, &[1, signal]),
+            DynValue::PtraceWord(word) => self.push_dynamic(ParamType::DynPtrace, 0, &word.to_ne_bytes()),
+            DynValue::PtraceSignal(signal) => self.push_dynamic(ParamType::DynPtrace, 1, &[signal]),
+            DynValue::OptionErrno(errno) => self.push_dynamic(ParamType::DynOption, 1, &errno.to_ne_bytes()),
+            DynValue::OptionUint32(word) => self.push_dynamic(ParamType::DynOption, 2, &word.to_ne_bytes()),
+            DynValue::OptionUint64(word) => self.push_dynamic(ParamType::DynOption, 3, &word.to_ne_bytes()),
+            DynValue::OptionTime(ns) => self.push_dynamic(ParamType::DynOption, 4, &ns.to_ne_bytes()),
         }
     }
 
     /// An empty parameter, of whatever type the table has: nothing is known of it.
     pub fn empty(&mut self) -> &mut Self {
-        let kind = self.info.params.get(self.next).map_or(ParamType::Dyn, |param| param.kind);
+        let kind = self.info.params.get(self.next).map_or(ParamType::ByteBuf, |param| param.kind);
         self.push(kind, b"")
     }
 
@@ -401,6 +463,7 @@ impl EventWriter<'_> {
         if self.error.is_none() && self.empty & self.full != 0 {
             self.error = Some(EncodeError::Group { event });
         }
+        self.forget_own_reaper();
         let end = self.batch.bytes.len();
         let len = u32::try_from(end - self.start).unwrap_or(u32::MAX).to_ne_bytes();
         match (self.error, self.batch.bytes.get_mut(self.start + 16..self.start + 20)) {
@@ -420,6 +483,19 @@ impl EventWriter<'_> {
         }
     }
 
+    /// A thread that is told as the reaper of its own children makes libsinsp throw, which ends Falco. 0 is told
+    /// instead, which leaves the search for the reaper to libsinsp.
+    fn forget_own_reaper(&mut self) {
+        if self.info.code == table::PROCEXIT_1_E.code
+            && let Some(event) = self.batch.bytes.get_mut(self.start..)
+            && let Some(tid) = event.get(8..16).and_then(<[u8]>::first_chunk::<8>).copied()
+            && let Some(reaper) = event.last_chunk_mut()
+            && *reaper == tid
+        {
+            *reaper = [0; 8];
+        }
+    }
+
     fn push_text(&mut self, given: ParamType, text: Text<'_>) -> &mut Self {
         if text.is_missing {
             return self.push(given, b"");
@@ -431,6 +507,14 @@ impl EventWriter<'_> {
         self.push_with(given, text.len() + 1, |bytes| {
             text.append_to(bytes);
             bytes.push(0);
+        })
+    }
+
+    /// `index` tells which of its types the value has.
+    fn push_dynamic(&mut self, given: ParamType, index: u8, value: &[u8]) -> &mut Self {
+        self.push_with(given, 1 + value.len(), |bytes| {
+            bytes.push(index);
+            bytes.extend_from_slice(value);
         })
     }
 

@@ -11,7 +11,7 @@ pub mod table;
 pub mod translate;
 
 #[cfg(test)]
-mod checker;
+pub(crate) mod checker;
 
 pub use encode::{Batch, EncodeError};
 pub use translate::{Snapshot, Translator};

@@ -15,6 +15,9 @@ pub const AF_INET6: u32 = 10;
 /// Longest path of a Unix socket: `UNIX_PATH_MAX` (unix(7)).
 const UNIX_PATH_BYTES_MAX: usize = 108;
 
+/// Bytes of a pair of Unix sockets without a path: the family, two kernel addresses, and a NUL.
+const UNIX_TUPLE_BYTES_MIN: usize = 18;
+
 /// An address, for a `SockAddr` parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackedAddress<'a> {
@@ -88,7 +91,8 @@ pub enum PackedTuple<'a> {
     /// which nobody in user space knows: they are 0.
     Unix(&'a [u8]),
     /// Of another family, or of none (0), nothing more is told. It stands where libsinsp may read the family of a
-    /// tuple unasked, so that an empty one would not do.
+    /// tuple unasked, so that an empty one would not do. Zeroes follow it: of a connect on what it knows as a Unix
+    /// socket, libsinsp reads a tuple of any family as one of a Unix socket, and without them past its end.
     Other(u8),
 }
 
@@ -137,8 +141,8 @@ impl<'a> PackedTuple<'a> {
         match self {
             Self::Inet(..) => 13,
             Self::Inet6(..) => 37,
-            Self::Unix(path) => 18 + unix_path(path).len(),
-            Self::Other(_) => 1,
+            Self::Unix(path) => UNIX_TUPLE_BYTES_MIN + unix_path(path).len(),
+            Self::Other(_) => UNIX_TUPLE_BYTES_MIN,
         }
     }
 
@@ -160,8 +164,11 @@ impl<'a> PackedTuple<'a> {
                 bytes.extend_from_slice(unix_path(path));
                 bytes.push(0);
             }
-            // A family with a layout would promise the rest of it.
-            Self::Other(family) => bytes.push(if has_layout(*family) { 0 } else { *family }),
+            Self::Other(family) => {
+                // A family with a layout would promise the rest of it.
+                bytes.push(if has_layout(*family) { 0 } else { *family });
+                bytes.extend_from_slice(&[0; UNIX_TUPLE_BYTES_MIN - 1]);
+            }
         }
     }
 }
@@ -241,12 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_pair_ends_in_one_nul_and_another_family_is_one_byte() {
+    fn a_unix_pair_ends_in_one_nul_and_another_family_reads_as_one_without_a_path() {
         let bytes = packed(Some(SocketAddress::Unix(b"")), Some(SocketAddress::UnixAbstract(b"a\0b")));
         assert_eq!((bytes.len(), bytes[0], &bytes[17..]), (19, 1, &b"a\0"[..]));
-        assert_eq!(packed(Some(SocketAddress::Other(16)), None), [16]);
+        let other = |family| [&[family], &[0; 17][..]].concat();
+        assert_eq!(packed(Some(SocketAddress::Other(16)), None), other(16));
         // An IPv4 address that was cut short is of no family with a layout.
-        assert_eq!(packed(Some(SocketAddress::Other(2)), None), [0]);
-        assert_eq!(packed(None, Some(SocketAddress::Other(0x110))), [0]);
+        assert_eq!(packed(Some(SocketAddress::Other(2)), None), other(0));
+        assert_eq!(packed(None, Some(SocketAddress::Other(0x110))), other(0));
     }
 }

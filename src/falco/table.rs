@@ -58,8 +58,10 @@ pub enum ParamType {
     SockAddr,
     /// A packed pair of socket addresses.
     SockTuple,
-    /// One of several types: a `u8` that tells which, and the value.
-    Dyn,
+    /// An argument of ptrace(2), of one of several types: a `u8` that tells which, and the value.
+    DynPtrace,
+    /// An option of a socket, likewise.
+    DynOption,
 }
 
 /// Whether a parameter may have length 0, which says that nothing is known of it.
@@ -189,7 +191,7 @@ events! { @rows []
         res: Errno, fd1: Fd, fd2: Fd, source: Uint64, peer: Uint64, domain: EnumFlags32, type: Uint32,
         proto: Uint32);
     GETSOCKOPT_X = 47, "PPME_SOCKET_GETSOCKOPT_X" (
-        res: Errno, fd: Fd, level: EnumFlags8, optname: EnumFlags8, val: Dyn, optlen: Uint32);
+        res: Errno, fd: Fd, level: EnumFlags8, optname: EnumFlags8, val: DynOption, optlen: Uint32);
     SENDMSG_X = 49, "PPME_SOCKET_SENDMSG_X" (
         res: Errno, data: ByteBuf ?0, fd: Fd, size: Uint32, tuple: SockTuple);
     SENDMMSG_X = 51, "PPME_SOCKET_SENDMMSG_X" (
@@ -216,7 +218,7 @@ events! { @rows []
     DROP_E = 148, "PPME_DROP_E" (ratio: Uint32);
     FCNTL_X = 151, "PPME_SYSCALL_FCNTL_X" (res: Fd, fd: Fd, cmd: EnumFlags8, arg: Uint64);
     PTRACE_X = 169, "PPME_SYSCALL_PTRACE_X" (
-        res: Errno, addr: Dyn, data: Dyn, request: EnumFlags16, pid: Pid);
+        res: Errno, addr: DynPtrace, data: DynPtrace, request: EnumFlags16, pid: Pid);
     RENAME_X = 175, "PPME_SYSCALL_RENAME_X" (res: Errno, oldpath: FsPath ?0, newpath: FsPath ?0);
     RENAMEAT_X = 177, "PPME_SYSCALL_RENAMEAT_X" (
         res: Errno, olddirfd: Fd, oldpath: FsRelPath ?0, newdirfd: Fd, newpath: FsRelPath ?0);
@@ -344,10 +346,12 @@ mod tests {
         }
         for ((name, code), params) in &theirs {
             let ours = by_code(*code).unwrap_or_else(|| panic!("{name} is missing"));
-            let ours_params = ours
-                .params
-                .iter()
-                .map(|param| (param.name.to_owned(), format!("{:?}", param.kind).to_uppercase()));
+            let kind = |kind| match kind {
+                // Which types it may be stands in another table there.
+                ParamType::DynPtrace | ParamType::DynOption => "DYN".to_owned(),
+                kind => format!("{kind:?}").to_uppercase(),
+            };
+            let ours_params = ours.params.iter().map(|param| (param.name.to_owned(), kind(param.kind)));
             assert_eq!(ours.name, name);
             assert!(ours_params.eq(params.values().cloned()), "{name}: {params:?}");
         }

@@ -35,6 +35,15 @@
 //! | `io_uring_setup` | what the kernel fills in | what the program passed |
 //! | `procexit` | `reaper_tid` | 0: libsinsp looks for it |
 //!
+//! # Processes that no clone told of
+//!
+//! A process record in the ring tells of a process after a loss, or to a consumer that came late: one that Falco does not
+//! know is introduced, of another the differences are told; and if the exec was lost by which it runs its program, that
+//! exec is told, late. A snapshot that came beside the ring ([`Translator::preload`]) is younger than what the ring still
+//! holds, so it waits aside: a process in it becomes known when a record names it, unless a record of its own clone, exec or
+//! exit comes first, or when all that was in the ring has been read ([`Translator::caught_up`]). If a number was given to
+//! another process in the meantime, records of the first one are told as the second's; no record tells them apart.
+//!
 //! No event is told of a call that did not return; of `close_range`, whose number older versions of libsinsp do not
 //! know and would crash on; of `pipe`, `pipe2` and `socketpair`, whose descriptors are not recorded; of `getcwd` and
 //! `getsockopt`, whose answers are not; nor of a call without an event in the table. `fchmodat2` is told as
@@ -61,9 +70,13 @@ use super::{
     table,
 };
 use crate::{
+    container,
     event::{Record, RecordFlags, RecordKind},
     limits,
 };
+
+/// Threads and processes that are looked up at once to be ended.
+const ENDS_PER_LOOK: usize = 1024;
 
 /// Translates the records of one tracer, in the order in which they come, for one Falco.
 ///
@@ -74,6 +87,7 @@ pub struct Translator {
     kinds: CallKinds,
     processes: Processes,
     exec_texts: ExecTexts,
+    id_offset: u64,
     events_refused: u64,
     last_error: Option<EncodeError>,
 }
@@ -92,9 +106,26 @@ impl Translator {
             kinds: CallKinds::new(),
             processes: Processes::default(),
             exec_texts: ExecTexts::default(),
+            id_offset: 0,
             events_refused: 0,
             last_error: None,
         }
+    }
+
+    /// Adds `offset` to all thread and process ids in events ([`Batch::set_id_offset`]): for a tracer whose PID namespace is
+    /// not that of the others which feed the same Falco.
+    #[must_use]
+    pub const fn with_id_offset(mut self, offset: u64) -> Self {
+        self.id_offset = offset;
+        self
+    }
+
+    /// Tells of all processes as of the container with this id (64 hexadecimal digits), whatever their control groups are
+    /// called: in a namespace of its own, a container has no name there that Falco could know.
+    #[must_use]
+    pub fn with_container(mut self, id: Option<&str>) -> Self {
+        self.exec_texts.container = id.map(container::cgroups_of);
+        self
     }
 
     /// Names a process that no record will tell of: the tracer, which is the parent of the workload's first process.
@@ -105,6 +136,8 @@ impl Translator {
         if pid != 0 && self.processes.get(pid).is_none() {
             let mut process = Process::new(pid, 0);
             process.program = program.into();
+            process.is_outsider = true;
+            process.settle();
             self.processes.insert(pid, process);
         }
     }
@@ -112,16 +145,56 @@ impl Translator {
     /// Appends the events that a record stands for, none to about six. A batch that is not full always has room for
     /// them ([`Batch::is_full`]).
     pub fn translate(&mut self, record: &Record<'_>, out: &mut Batch) {
-        if let Err(error) = self.events_of(record, out) {
-            self.events_refused += 1;
-            self.last_error = Some(error);
+        out.set_id_offset(self.id_offset);
+        let done = self.events_of(record, out);
+        self.note(done);
+    }
+
+    /// Takes a [`RecordKind::Process`] of a snapshot that did not come through the ring; other records are not looked at.
+    pub fn preload(&mut self, record: &Record<'_>) {
+        let pid = record.header().pid;
+        if record.kind() == RecordKind::Process && pid != 0 {
+            life::preload(&mut self.processes, &mut self.exec_texts, Call { record, pid });
         }
+    }
+
+    /// Everything has been translated that was in the ring when the consumer connected: what is left of the preloaded
+    /// processes becomes known, and is to be introduced.
+    pub fn caught_up(&mut self) -> Snapshot {
+        Snapshot { threads: self.processes.take_all_aside().into_iter() }
     }
 
     /// Begins to introduce everything that is known to a consumer that knows nothing: parents before children. No
     /// record should be translated before the snapshot is through.
     pub fn snapshot(&mut self) -> Snapshot {
         Snapshot { threads: self.processes.in_order().into_iter() }
+    }
+
+    /// Appends the ends, dated `now_ns`, of all threads and processes of a workload whose tracer died without a word, until
+    /// all are told or the batch is full; tells whether all are.
+    pub fn end_all(&mut self, now_ns: u64, out: &mut Batch) -> bool {
+        out.set_id_offset(self.id_offset);
+        while !out.is_full() {
+            let some = self.processes.some(ENDS_PER_LOOK);
+            if some.is_empty() {
+                return true;
+            }
+            for tid in some {
+                if out.is_full() {
+                    return false;
+                }
+                let done = life::end(&mut self.processes, tid, now_ns, out);
+                self.note(done);
+            }
+        }
+        false
+    }
+
+    fn note(&mut self, done: Result<(), EncodeError>) {
+        if let Err(error) = done {
+            self.events_refused += 1;
+            self.last_error = Some(error);
+        }
     }
 
     /// How many events the encoder refused, because they would have broken a rule of the table. There should be none.
@@ -161,6 +234,7 @@ impl Translator {
             RecordKind::Clone => life::clone(&mut self.processes, call, self.kinds.of(record), out),
             RecordKind::Exec => life::exec(&mut self.processes, &mut self.exec_texts, call, out),
             RecordKind::Exit => life::exit(&mut self.processes, call, out),
+            RecordKind::Process => life::process(&mut self.processes, &mut self.exec_texts, call, out),
             RecordKind::Loss => Ok(()),
         }
     }
@@ -281,12 +355,11 @@ impl Snapshot {
     /// program was started as (its file, its environment, its terminal, its login user) Falco learns only from the
     /// next exec: a made-up one would set off the rules for new programs.
     pub fn fill(&mut self, translator: &mut Translator, now_ns: u64, out: &mut Batch) -> bool {
+        out.set_id_offset(translator.id_offset);
         while !out.is_full() {
             let Some((tid, pid)) = self.threads.next() else { return true };
-            if let Err(error) = translator.processes.introduce_again(tid, pid, now_ns, out) {
-                translator.events_refused += 1;
-                translator.last_error = Some(error);
-            }
+            let done = translator.processes.introduce_again(tid, pid, now_ns, out);
+            translator.note(done);
         }
         self.threads.as_slice().is_empty()
     }

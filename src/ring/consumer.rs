@@ -161,6 +161,18 @@ impl<M: Memory> Consumer<M> {
         self.tail
     }
 
+    /// Where the next reservation starts: everything before it has been reserved, if not written. The peer's word.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        load_acquire::<M>(&self.memory.producers().head)
+    }
+
+    /// Leaves to the next consumer only what is reserved from now on.
+    pub fn skip_to_head(&mut self) {
+        let head = self.head();
+        self.advance(head.wrapping_sub(self.tail));
+    }
+
     fn stamp(&self) -> u64 {
         // Acquire: pairs with the Release in `Producer::publish`.
         load_acquire::<M>(self.memory.stamps().at(self.geometry.granule(self.tail)))

@@ -59,6 +59,7 @@ mod consumer;
 mod memory;
 #[cfg(test)]
 mod models;
+mod presence;
 mod producer;
 mod shared;
 mod stamp;
@@ -69,6 +70,7 @@ pub use consumer::{Consumer, RecordBuffer};
 pub use memory::{
     Atomic, Atomics, ConsumerPage, Forged, Heap, Machine, Memory, ProducerMemory, ProducersPage, Stamps,
 };
+pub use presence::Presence;
 pub use producer::{Producer, Reservation};
 pub use stamp::Geometry;
 

@@ -99,6 +99,33 @@ impl<M: ProducerMemory> Producer<M> {
         self.memory.producers().counters.dropped.load(Ordering::Relaxed)
     }
 
+    /// Records that the consumer has not read. Exact while no producer writes.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        let page = self.memory.producers();
+        // Acquire: as in `reserve`.
+        let reclaimed = page.reclaimed.load(Ordering::Acquire);
+        let tail = self.memory.consumer().tail.load(Ordering::Acquire);
+        let head = page.head.load(Ordering::Relaxed);
+        // A tail that makes no sense has read nothing.
+        let is_honest = tail.wrapping_sub(reclaimed) <= head.wrapping_sub(reclaimed);
+        let mut at = if is_honest { tail } else { reclaimed };
+        let mut unread = 0;
+        while at != head {
+            // Acquire: pairs with the Release in `publish`.
+            let stamp = self.memory.stamps().at(self.geometry.granule(at)).load(Ordering::Acquire);
+            match self.geometry.read(at, stamp) {
+                Reading::Record { span, .. } => {
+                    unread += 1;
+                    at = at.wrapping_add(span);
+                }
+                Reading::Skip { span } => at = at.wrapping_add(span),
+                Reading::Pending | Reading::Corrupt => break,
+            }
+        }
+        unread
+    }
+
     /// How many times a reservation found the consumer at a position that it cannot have.
     #[must_use]
     pub fn tail_invalid(&self) -> u64 {

@@ -17,9 +17,10 @@ pub struct FalcoEvents<W> {
 }
 
 impl<W: Write> FalcoEvents<W> {
-    /// Makes a sink that writes to `writer`, one write a record. `tracer` is the parent of the workload's first process.
-    pub fn new(writer: W, tracer: u32) -> Self {
-        let mut translator = Translator::new();
+    /// Makes a sink that writes to `writer`, one write a record. `tracer` is the parent of the workload's first process,
+    /// `container` the id of its container.
+    pub fn new(writer: W, tracer: u32, container: Option<&str>) -> Self {
+        let mut translator = Translator::new().with_container(container);
         translator.learn_outsider(tracer, b"creance");
         Self { writer, translator, batch: Batch::with_capacity(0) }
     }

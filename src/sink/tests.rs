@@ -234,6 +234,13 @@ fn a_foreign_call_shows_its_abi_and_an_unknown_one_its_number() {
 }
 
 #[test]
+fn a_socket_whose_addresses_could_not_be_had_says_so() {
+    let unknown = || call("listen", &[3, 5]).flags(RecordFlags::SOCKET_UNKNOWN);
+    assert_eq!(text(unknown()), "bash(10) listen fd=3 backlog=5 <socket_unknown> = 0");
+    assert!(json(unknown()).contains(r#""flags":["socket_unknown"]"#));
+}
+
+#[test]
 fn memory_that_was_not_read_is_told_from_memory_that_is_empty() {
     let unread = || call("chdir", &[0x7fff_0000]).flags(RecordFlags::MEMORY_UNREADABLE).result(-14);
     assert_eq!(text(unread()), "bash(10) chdir path=0x7fff0000 <memory_unreadable> = -14 EFAULT");

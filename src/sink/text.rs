@@ -68,7 +68,7 @@ impl Line<'_> {
                 self.push_address(address)?;
             }
         }
-        if let (RecordKind::Exec, Some(process)) = (event.kind(), event.process()) {
+        if let (RecordKind::Exec | RecordKind::Process, Some(process)) = (event.kind(), event.process()) {
             self.push_process(process)?;
         }
         self.push_flags(event)?;
@@ -218,7 +218,7 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// The file, parent and user of a program that was started.
+    /// The file, parent and user of a program that was started, or of a process that is told of again.
     fn push_process(&mut self, process: &Process) -> io::Result<()> {
         if let Some(exe) = process.exe() {
             self.out.extend_from_slice(b" exe=");
@@ -245,8 +245,10 @@ impl Line<'_> {
     /// What a reader should know of how the record came about. That a result is missing shows as `= ?`, that a
     /// thread was made in the clone flags.
     fn push_flags(&mut self, event: &Event<'_>) -> io::Result<()> {
-        const SHOWN: RecordFlags =
-            RecordFlags::MEMORY_UNREADABLE.with(RecordFlags::FROM_CHILD).with(RecordFlags::CAPTURES_DROPPED);
+        const SHOWN: RecordFlags = RecordFlags::MEMORY_UNREADABLE
+            .with(RecordFlags::FROM_CHILD)
+            .with(RecordFlags::CAPTURES_DROPPED)
+            .with(RecordFlags::SOCKET_UNKNOWN);
         if event.flags().0 & SHOWN.0 == 0 {
             return Ok(());
         }

@@ -12,9 +12,11 @@ pub mod memory;
 pub mod process;
 pub mod procfs;
 pub mod ptrace;
+pub mod seqpacket;
 pub mod shm;
 pub mod signal;
 pub mod socket;
+pub mod socket_table;
 
 use std::fmt;
 

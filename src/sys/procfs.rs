@@ -84,19 +84,54 @@ pub fn is_thread_of(tid: Tid, pid: Pid) -> Option<bool> {
     exists(format_args!("/proc/{pid}")).then_some(false)
 }
 
-/// The process and parent of a thread, from `/proc/TID/status`.
+/// How a thread stands to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relations {
+    /// Its process.
+    pub process: Pid,
+    /// The parent of its process; 0 if that is in none of the namespaces that we see.
+    pub parent: Pid,
+    /// The thread that traces it; 0 if none does. proc_pid_status(5) speaks of a process, but the kernel names the thread
+    /// (fs/proc/array.c).
+    pub tracer: Tid,
+}
+
+impl Relations {
+    /// Whether a thread of this process traces it.
+    #[must_use]
+    pub fn is_traced_by(&self, process: Pid) -> bool {
+        self.tracer.0 != 0 && is_thread_of(self.tracer, process) == Some(true)
+    }
+}
+
+/// How a thread stands to others, from `/proc/TID/status`.
 ///
 /// # Errors
-/// As [`read_text`]; `InvalidData` if the text has no `Tgid:` or `PPid:` line.
-pub fn thread_group(tid: Tid) -> io::Result<(Pid, Pid)> {
+/// As [`read_text`]; `InvalidData` if the text lacks a line.
+pub fn relations(tid: Tid) -> io::Result<Relations> {
     let mut text = [0; 1024];
     let (len, _) = read_text(tid, "status", &mut text)?;
     let text = text.get(..len).unwrap_or_default();
     let field = |name: &[u8]| {
         let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-        std::str::from_utf8(line).ok()?.trim().parse().ok().map(Pid)
+        std::str::from_utf8(line).ok()?.trim().parse().ok()
     };
-    field(b"Tgid:").zip(field(b"PPid:")).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let relations = || {
+        Some(Relations {
+            process: Pid(field(b"Tgid:")?),
+            parent: Pid(field(b"PPid:")?),
+            tracer: Tid(field(b"TracerPid:")?),
+        })
+    };
+    relations().ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The process and parent of a thread.
+///
+/// # Errors
+/// As [`relations`].
+pub fn thread_group(tid: Tid) -> io::Result<(Pid, Pid)> {
+    relations(tid).map(|relations| (relations.process, relations.parent))
 }
 
 /// Room for the longest path made here: `/proc/2147483647/task/2147483647`.

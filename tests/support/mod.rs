@@ -4,6 +4,7 @@
 //! workload dies with it.
 
 mod capture;
+pub(crate) mod consumer;
 mod fixture;
 
 use std::{
@@ -26,7 +27,7 @@ pub(crate) use capture::{Capture, Event};
 pub(crate) use fixture::{fixture, fixture_with};
 
 /// How long a program may take. Far more than any needs: a loaded machine must not fail a test.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The program under test.
 pub(crate) const CREANCE: &str = env!("CARGO_BIN_EXE_creance");
@@ -109,6 +110,11 @@ impl Workload {
         self.start(true).finish()
     }
 
+    /// Starts it under creance with exactly the flags that were given.
+    pub(crate) fn start_under_creance(self) -> Running {
+        self.start(true)
+    }
+
     /// Runs it with nobody watching.
     pub(crate) fn natively(self) -> Finished {
         self.start(false).finish()
@@ -165,7 +171,7 @@ fn start(
 }
 
 /// A program that runs.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     pid: Pid,
     feeder: JoinHandle<()>,
@@ -174,7 +180,13 @@ struct Running {
 }
 
 impl Running {
-    fn finish(self) -> Finished {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        let process = PidFd::open(self.pid).expect("a child that was not waited for can be opened");
+        process.send(signal).expect("a child can be sent a signal");
+    }
+
+    pub(crate) fn finish(self) -> Finished {
         let output = self.child.wait_with_output().expect("a child can be waited for");
         drop(self.alive);
         self.feeder.join().expect("the thread that feeds standard input does not panic");
@@ -213,8 +225,7 @@ impl Capturing {
         let mut line = [0; 6];
         stdout.read_exact(&mut line).expect("the workload tells that it is ready");
         assert_eq!(&line, b"ready\n");
-        let creance = PidFd::open(self.running.pid).expect("creance runs");
-        creance.send(signal).expect("a child can be sent a signal");
+        self.running.signal(signal);
     }
 
     /// Waits for its end, whatever was captured.

@@ -27,8 +27,9 @@ use super::{
     Engine, EngineError, LaunchError, Outcome, Recorder,
     capture::{capture_arguments, capture_socket, clone3_flags},
     histogram_ns,
-    process::{self, capture_process},
+    process::{self, capture_process, process_record},
     recorder::{header, with_call},
+    told::{Census, Told},
 };
 use crate::{
     abi::{self, SyscallNr},
@@ -55,6 +56,7 @@ pub struct PtraceEngine {
     child: Child,
     interest: Interest,
     tracees: Tracees,
+    told: Told,
     /// The root has not yet become the workload: what it does is our own doing.
     is_launching: bool,
     filter: Option<FilterState>,
@@ -86,6 +88,7 @@ impl Engine for PtraceEngine {
             child,
             interest,
             tracees,
+            told: Told::new(process::CAPTURE_BYTES_MAX),
             is_launching: true,
             filter: None,
             listener: None,
@@ -105,6 +108,7 @@ impl Engine for PtraceEngine {
     fn run<M: ProducerMemory>(mut self, mut recorder: Recorder<M>) -> Result<Outcome, EngineError> {
         self.child.open_gate();
         let result = self.watch(&mut recorder);
+        self.told.finish(&mut recorder);
         let recorded = recorder.finish();
         result?;
         Ok(Outcome {
@@ -234,13 +238,20 @@ impl PtraceEngine {
             return self.resume(stop, Resume::Free, 0, since);
         }
         if let Some(fd) = socket_of(&pending.call, result) {
-            capture_socket(pid, fd, &mut pending.captures);
+            pending.flags = pending.flags.with(capture_socket(tid, pid, fd, &mut pending.captures));
         }
+        self.tell(pid, recorder);
         let header = RecordHeader { exit_ns: clock::wall_ns(), result, ..pending.header(tid, pid) };
         let resumed = self.resume(stop, Resume::Free, 0, since);
         recorder.record(&header, &pending.captures);
         self.tracees.give_back(pending.captures);
         resumed
+    }
+
+    /// Sees to it that readers know a process before the record that follows. Where its thread stands still this comes
+    /// before it is let go, so that it is told as it is at that record.
+    fn tell<M: ProducerMemory>(&mut self, pid: Pid, recorder: &mut Recorder<M>) {
+        self.told.tell(pid, &Living(&self.tracees), recorder);
     }
 
     /// A thread has made another thread or process.
@@ -259,6 +270,7 @@ impl PtraceEngine {
         let is_thread = flags.is_some_and(|flags| flags & CLONE_THREAD != 0)
             // clone3's flags lie in memory, which another thread may have changed since.
             && (name_of(&call) != Some("clone3") || procfs::is_thread_of(child, pid) != Some(false));
+        self.tell(pid, recorder);
         let now_ns = clock::wall_ns();
         let resumed = self.resume(stop, onward, 0, since);
         let child_pid = if is_thread { pid } else { Pid(child.0) };
@@ -269,11 +281,12 @@ impl PtraceEngine {
         }
         self.counters.tracees_created += 1;
         let record = clone_record(now_ns, (tid, pid), (child, child_pid), flags.unwrap_or(0));
-        recorder.record_bare(&RecordHeader { abi: call.abi.code(), number: call.nr, ..record });
+        let record = RecordHeader { abi: call.abi.code(), number: call.nr, ..record };
+        self.record_clone((pid, child_pid), is_thread, &record, recorder);
         match arrival {
             // Should it be gone, its end will be reported.
             Arrival::Held(Held { stop, kind, since }) => drop(self.act(stop, kind, since, recorder)),
-            Arrival::Ended(status) => Self::record_end(child, child_pid, status, recorder),
+            Arrival::Ended(status) => self.record_end(child, child_pid, status, recorder),
             Arrival::Awaited | Arrival::Known => {}
         }
         resumed
@@ -288,9 +301,10 @@ impl PtraceEngine {
             let creator = if pid.leader() == tid { parent } else { pid };
             let mut record = clone_record(clock::wall_ns(), (creator.leader(), creator), (tid, pid), 0);
             record.flags |= RecordFlags::FROM_CHILD.0;
+            self.tell(creator, recorder);
             self.tracees.introduce(tid, pid);
             self.counters.tracees_created += 1;
-            recorder.record_bare(&record);
+            self.record_clone((creator, pid), pid.leader() != tid, &record, recorder);
             // Should it be gone, its end will be reported.
             let _ = self.act(stop, kind, since, recorder);
         }
@@ -305,6 +319,8 @@ impl PtraceEngine {
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
         let former = stop.event_message().unwrap_or(tid);
+        // Its own record tells of the process.
+        self.told.tell_parents(self.tracees.pid(former), &Living(&self.tracees), recorder);
         if former != tid {
             // The old leader vanishes without a report, in whatever call it was (ptrace(2), "execve(2) under
             // ptrace").
@@ -337,7 +353,7 @@ impl PtraceEngine {
         if self.exec_captures.has_dropped() {
             record.flags |= RecordFlags::CAPTURES_DROPPED.0;
         }
-        recorder.record(&record, &self.exec_captures);
+        self.told.record_exec(pid, (&record, &self.exec_captures), recorder);
         if let Some(pending) = pending {
             self.tracees.give_back(pending.captures);
         }
@@ -351,18 +367,46 @@ impl PtraceEngine {
         }
         let Some((pid, pending)) = self.tracees.remove(tid, status) else { return };
         if let Some(pending) = pending {
+            if pid.leader() != tid {
+                self.tell(pid, recorder);
+            }
             self.close_unreturned(tid, pid, pending, recorder);
         }
         // A root that never became the workload is no process of the workload.
         if !self.is_launching {
-            Self::record_end(tid, pid, status, recorder);
+            self.record_end(tid, pid, status, recorder);
         }
     }
 
-    fn record_end<M: ProducerMemory>(tid: Tid, pid: Pid, status: i32, recorder: &mut Recorder<M>) {
-        let record = header(RecordKind::Exit, clock::wall_ns());
-        let (tid, pid) = (tid.as_u32(), pid.as_u32());
-        recorder.record_bare(&RecordHeader { tid, pid, result: i64::from(status), ..record });
+    /// Records a new thread, or the new process `child`.
+    fn record_clone<M: ProducerMemory>(
+        &mut self,
+        (creator, child): (Pid, Pid),
+        is_thread: bool,
+        record: &RecordHeader,
+        recorder: &mut Recorder<M>,
+    ) {
+        if is_thread {
+            recorder.record_bare(record);
+        } else {
+            self.told.record_clone((creator, child), record, recorder);
+        }
+    }
+
+    fn record_end<M: ProducerMemory>(
+        &mut self,
+        tid: Tid,
+        pid: Pid,
+        status: i32,
+        recorder: &mut Recorder<M>,
+    ) {
+        let exit = RecordHeader {
+            tid: tid.as_u32(),
+            pid: pid.as_u32(),
+            result: i64::from(status),
+            ..header(RecordKind::Exit, clock::wall_ns())
+        };
+        self.told.record_exit(pid, &exit, &Living(&self.tracees), recorder);
     }
 
     /// Records a call that never returned.
@@ -377,6 +421,23 @@ impl PtraceEngine {
         record.flags |= RecordFlags::NO_RESULT.0;
         recorder.record(&record, &pending.captures);
         self.tracees.give_back(pending.captures);
+    }
+}
+
+/// The tracees, and what `/proc` tells of them.
+struct Living<'t>(&'t Tracees);
+
+impl Census for Living<'_> {
+    fn is_tracee(&self, pid: Pid) -> bool {
+        self.0.phase(pid.leader()).is_some()
+    }
+
+    fn parent(&self, pid: Pid) -> Option<Pid> {
+        procfs::thread_group(pid.leader()).ok().map(|(_, parent)| parent)
+    }
+
+    fn record(&self, pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader> {
+        process_record(pid, bits, captures)
     }
 }
 

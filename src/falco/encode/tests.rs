@@ -105,10 +105,44 @@ fn an_event_that_does_not_fit_is_refused_and_the_batch_does_not_grow() {
         }
     };
     assert_eq!(error, EncodeError::NoRoom { event: "PPME_SYSCALL_CHDIR_X" });
-    assert_eq!((written, batch.events().count(), batch.bytes.capacity()), (15, 15, capacity));
+    let fitting = limits::TRANSLATION_BYTES_MAX / (EVENT_HEADER_BYTES + 4 + 8 + TEXT_BYTES_MAX);
+    assert_eq!((written, batch.events().count(), batch.bytes.capacity()), (fitting, fitting, capacity));
     assert!(batch.is_full());
     batch.clear();
     assert!(batch.is_empty());
+}
+
+#[test]
+fn a_thread_is_never_told_as_its_own_reaper() {
+    for (reaper, told) in [(2, 0), (3, 3), (0, 0), (-1, -1)] {
+        let mut batch = batch();
+        let mut writer = batch.event(&table::PROCEXIT_1_E, 1, 2);
+        writer.errno(0).errno(0).signal(0).uint8(0).pid(reaper).finish().unwrap();
+        assert_eq!(checker::read(batch.as_bytes())[0].number("reaper_tid"), told);
+    }
+}
+
+#[test]
+fn a_value_of_many_types_is_one_of_those_of_its_call() {
+    let (event, parameter) = ("PPME_SOCKET_GETSOCKOPT_X", "val");
+    let error = refused(&table::GETSOCKOPT_X, |writer| {
+        writer.errno(0).fd(3).choice8(1).choice8(4).dynamic(DynValue::PtraceSignal(9));
+    });
+    let (wanted, given) = (ParamType::DynOption, ParamType::DynPtrace);
+    assert_eq!(error, EncodeError::WrongType { event, parameter, wanted, given });
+    let values = [
+        DynValue::OptionErrno(-111),
+        DynValue::OptionUint32(7),
+        DynValue::OptionUint64(8),
+        DynValue::OptionTime(9),
+    ];
+    let mut batch = batch();
+    for value in values {
+        let mut writer = batch.event(&table::GETSOCKOPT_X, 1, 2);
+        writer.errno(0).fd(3).choice8(1).choice8(4).dynamic(value).uint32(4).finish().unwrap();
+    }
+    let read = checker::read(batch.as_bytes());
+    assert_eq!(read.iter().map(|event| event.param("val").len()).collect::<Vec<_>>(), [9, 5, 9, 9]);
 }
 
 #[test]
@@ -173,7 +207,8 @@ fn write_value(writer: &mut EventWriter<'_>, kind: ParamType, value: &Value) {
         ParamType::ByteBuf => writer.bytes(text),
         ParamType::SockAddr => writer.address(Some(PackedAddress::Unix(text))),
         ParamType::SockTuple => writer.tuple(Some(PackedTuple::Other(low))),
-        ParamType::Dyn => writer.dynamic(DynValue::PtraceWord(*number)),
+        ParamType::DynPtrace => writer.dynamic(DynValue::PtraceWord(*number)),
+        ParamType::DynOption => writer.dynamic(DynValue::OptionUint32(word)),
     };
 }
 

@@ -29,6 +29,10 @@ pub(super) struct Facts {
     pub(super) pgid: Option<i64>,
     pub(super) tty: Option<u32>,
     pub(super) loginuid: Option<u32>,
+    /// When the process was made, in clock ticks since the machine started: tells it from another with its number.
+    pub(super) start_ticks: Option<u64>,
+    /// Whether somebody traces it, as our tracer does the workload's.
+    pub(super) is_traced: bool,
 }
 
 impl Facts {
@@ -63,6 +67,7 @@ impl Facts {
                     self.name = unescaped_name(value.trim_ascii_start()).into_vec();
                 }
                 b"PPid" => self.parent = number(value),
+                b"TracerPid" => self.is_traced = number(value).is_some_and(|tracer: u32| tracer != 0),
                 b"Uid" => self.uid = first_three(value),
                 b"Gid" => self.gid = first_three(value),
                 b"NSpid" => self.vpid = innermost(value),
@@ -89,6 +94,7 @@ impl Facts {
         self.pgid = field(2).and_then(number);
         // The kernel prints the device as a signed number.
         self.tty = field(4).and_then(number::<i32>).map(i32::cast_unsigned);
+        self.start_ticks = field(19).and_then(number);
         self.faults = field(7).and_then(number).zip(field(9).and_then(number)).map(|(min, maj)| [maj, min]);
     }
 }

@@ -1,5 +1,7 @@
 //! Calls on files, directories and descriptors.
 
+use std::sync::Arc;
+
 use super::{
     call::{Call, CallKind},
     processes::Processes,
@@ -134,11 +136,26 @@ pub(super) fn chdir(
         && let Some(process) = processes.get_mut(call.pid)
     {
         // A directory that nobody told leaves Falco with `<NA>`; the next relative path puts that right.
-        process.cwd =
-            path.map(|_| text.to_vec().into()).filter(|cwd: &std::sync::Arc<[u8]>| cwd.starts_with(b"/"));
+        process.cwd = path.and_then(|_| without_dots(&text.to_vec()));
     }
     let mut writer = out.event(&table::CHDIR_X, call.ts(), call.tid());
     writer.errno(call.result()).string(text).finish()
+}
+
+/// An absolute path as libsinsp remembers it, which knows no links: without `.`, `..` and doubled slashes. Otherwise a
+/// later record would seem to tell of another directory.
+fn without_dots(path: &[u8]) -> Option<Arc<[u8]>> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.strip_prefix(b"/")?.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => {
+                names.pop();
+            }
+            name => names.push(name),
+        }
+    }
+    Some([b"/", names.join(&b'/').as_slice()].concat().into())
 }
 
 /// The same by descriptor, followed by a `chdir` to where it leads: Falco may know the descriptor as another file.
@@ -239,7 +256,7 @@ pub(super) fn descriptor(call: Call<'_, '_>, kind: CallKind, out: &mut Batch) ->
         }
         CallKind::PidfdOpen => {
             let mut writer = out.event(&table::PIDFD_OPEN_X, ts, tid);
-            writer.fd(result).pid(call.long(0)).flags32(flags::pidfd(call.uint(1))).finish()
+            writer.fd(result).own_pid(call.long(0)).flags32(flags::pidfd(call.uint(1))).finish()
         }
         CallKind::PidfdGetfd => {
             let mut writer = out.event(&table::PIDFD_GETFD_X, ts, tid);
@@ -258,4 +275,20 @@ fn io_uring_setup(call: Call<'_, '_>, out: &mut Batch) -> Result<(), EncodeError
     writer.errno(call.result()).uint32(call.uint(0)).uint32(sq_entries).uint32(cq_entries);
     writer.flags32(flags::io_uring_setup(setup)).uint32(cpu).uint32(idle);
     writer.flags32(flags::io_uring_features(features)).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_remembered_without_detours() {
+        let told = |path: &str| {
+            without_dots(path.as_bytes()).map(|path| String::from_utf8_lossy(&path).into_owned())
+        };
+        assert_eq!(told("/srv/a/../b/./c//"), Some("/srv/b/c".into()));
+        assert_eq!(told("/.."), Some("/".into()));
+        assert_eq!(told("/"), Some("/".into()));
+        assert_eq!(told("srv"), None);
+    }
 }

@@ -148,9 +148,9 @@ pub(super) fn prctl(call: Call<'_, '_>, out: &mut Batch) -> Result<(), EncodeErr
 pub(super) fn process(call: Call<'_, '_>, kind: CallKind, out: &mut Batch) -> Result<(), EncodeError> {
     let (ts, tid, result) = (call.ts(), call.tid(), call.result());
     match kind {
-        CallKind::Setsid => out.event(&table::SETSID_X, ts, tid).pid(result).finish(),
+        CallKind::Setsid => out.event(&table::SETSID_X, ts, tid).own_pid(result).finish(),
         CallKind::Setpgid => {
-            out.event(&table::SETPGID_X, ts, tid).errno(result).pid(call.long(0)).pid(call.long(1)).finish()
+            out.event(&table::SETPGID_X, ts, tid).errno(result).own_pid(call.long(0)).own_pid(call.long(1)).finish()
         }
         CallKind::Setrlimit => {
             let [cur, max] = limit(call, 1, call.abi() == Abi::I386);
@@ -214,7 +214,7 @@ fn ptrace(call: Call<'_, '_>, out: &mut Batch) -> Result<(), EncodeError> {
     };
     let mut writer = out.event(&table::PTRACE_X, call.ts(), call.tid());
     writer.errno(call.result()).dynamic(DynValue::PtraceWord(addr)).dynamic(data);
-    writer.choice16(request).pid(call.long(1)).finish()
+    writer.choice16(request).own_pid(call.long(1)).finish()
 }
 
 #[cfg(test)]

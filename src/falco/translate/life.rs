@@ -1,4 +1,4 @@
-//! The life of processes: clone, exec and exit.
+//! The life of processes: clone, exec and exit, and what is told of one that runs already.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{
     processes::{Process, Processes, Program, UNKNOWN_ID, write_clone},
 };
 use crate::{
-    event::{CaptureKind, RecordFlags},
+    event::{CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, RecordFlags},
     falco::{
         encode::{Batch, EncodeError, TEXT_BYTES_MAX, Text, until_nul},
         flags,
@@ -44,6 +44,7 @@ pub(super) fn clone(
     let (ts, event) = (call.ts(), clone_event(kind));
     let clone_flags = flags::clone(u32::try_from(kernel_flags & 0xffff_ff00).unwrap_or_default());
     let clone_flags = clone_flags & !flags::CLONE_THREAD | if is_thread { flags::CLONE_THREAD } else { 0 };
+    let aside = processes.drop_aside(child);
     if creator != 0 {
         processes.introduce(creator, call.pid, ts, out)?;
     }
@@ -57,10 +58,18 @@ pub(super) fn clone(
             Some(creator) if kernel_flags & CLONE_PARENT != 0 => creator.parent,
             _ => call.pid,
         };
-        let process = match creator {
-            Some(creator) => creator.child(child, parent, clone_flags),
-            None => Process::new(child, parent),
+        let process = match (creator, aside) {
+            // Of a child that is still there the snapshot tells more than a copy of a creator that it tells of as well.
+            (creator, Some(aside)) if creator.is_none_or(Process::is_doubtful) => {
+                aside.with_parent(parent)
+            }
+            (Some(creator), _) => creator.child(child, parent, clone_flags),
+            (None, _) => Process::new(child, parent),
         };
+        if processes.get(child).is_some() {
+            // Its end was lost, and libsinsp takes no clone of a thread that it has heard of a moment ago.
+            write_exit(child, 0, ts, out)?;
+        }
         processes.insert(child, process);
         processes.introduce_child(child, event, clone_flags, ts, out)?;
     }
@@ -89,6 +98,8 @@ pub(super) struct ExecTexts {
     args: Vec<u8>,
     environ: Vec<u8>,
     cgroups: Vec<u8>,
+    /// What stands for the control groups of every process, if the container is known.
+    pub(super) container: Option<Vec<u8>>,
 }
 
 /// A process runs a new program. A process that is new to Falco, as the first one is, is introduced before.
@@ -101,18 +112,10 @@ pub(super) fn exec(
     let (record, pid, ts) = (call.record, call.pid, call.ts());
     let tid = record.header().tid;
     let facts = Facts::of(record);
+    processes.drop_aside(pid);
+    let program = program(&call, &facts, texts);
     let data = |kind| record.capture(kind).map(|capture| capture.data);
-    let exe =
-        read_argv(data(CaptureKind::ProcCmdline).filter(|text| !text.is_empty()), &call, &mut texts.args);
     bounded_strings(data(CaptureKind::ProcEnviron).unwrap_or_default(), TEXT_BYTES_MAX, &mut texts.environ);
-    write_cgroups(data(CaptureKind::ProcCgroup).unwrap_or_default(), &mut texts.cgroups);
-    let program = Arc::new(Program {
-        exe: exe.map(Box::from),
-        args: Box::from(texts.args.as_slice()),
-        comm: facts.name().map(Box::from),
-        cgroups: Box::from(texts.cgroups.as_slice()),
-        fd_limit: additions::fd_limit(record).map_or(-1, u64::cast_signed),
-    });
     learn(processes, pid, &program, &facts, ts, out)?;
     if tid != pid {
         processes.introduce(tid, pid, ts, out)?;
@@ -121,7 +124,7 @@ pub(super) fn exec(
         processes.move_to(tid, pid, cwd, ts, out)?;
     }
     let known = processes.get(pid);
-    let parent = facts.parent.or_else(|| known.map(|process| process.parent)).unwrap_or(0);
+    let parent = known.map(|process| process.parent).or(facts.parent).unwrap_or(0);
     let image =
         data(CaptureKind::ProcExe).map(|exe| exe.strip_prefix(b"/").filter(|_| is_memfd(exe)).unwrap_or(exe));
     let exe_stat = ExeStat::of(record);
@@ -142,7 +145,7 @@ pub(super) fn exec(
         None => writer.empty(),
     };
     match facts.vpgid.or(facts.pgid) {
-        Some(vpgid) => writer.pid(vpgid),
+        Some(vpgid) => writer.own_pid(vpgid),
         None => writer.empty(),
     };
     writer.uid(facts.loginuid.unwrap_or(UNKNOWN_ID));
@@ -175,6 +178,139 @@ pub(super) fn exec(
     writer.path(filename).finish()
 }
 
+/// What a program was started as.
+fn program(call: &Call<'_, '_>, facts: &Facts, texts: &mut ExecTexts) -> Arc<Program> {
+    let data = |kind| call.record.capture(kind).map(|capture| capture.data);
+    let cmdline = data(CaptureKind::ProcCmdline).filter(|text| !text.is_empty());
+    let exe = read_argv(cmdline, call, &mut texts.args);
+    let cgroup = texts.container.as_deref().or_else(|| data(CaptureKind::ProcCgroup));
+    write_cgroups(cgroup.unwrap_or_default(), &mut texts.cgroups);
+    Arc::new(Program {
+        exe: exe.map(Box::from),
+        args: Box::from(texts.args.as_slice()),
+        comm: facts.name().map(Box::from),
+        cgroups: Box::from(texts.cgroups.as_slice()),
+        fd_limit: additions::fd_limit(call.record).map_or(-1, u64::cast_signed),
+    })
+}
+
+/// A process that runs already. One that Falco does not know is introduced, and of one that it knows the differences are
+/// told: what the records tell may have been lost in part.
+pub(super) fn process(
+    processes: &mut Processes,
+    texts: &mut ExecTexts,
+    call: Call<'_, '_>,
+    out: &mut Batch,
+) -> Result<(), EncodeError> {
+    let (pid, ts) = (call.pid, call.ts());
+    let [bits, ..] = call.record.header().arguments;
+    let facts = Facts::of(call.record);
+    processes.drop_aside(pid);
+    if let Some(known) = processes.get(pid) {
+        // A nameless one cannot be given a name without a new program, so that it has to begin again.
+        if known.is_nameless || known.is_other(facts.start_ticks, bits & PROCESS_CLONE_LOST != 0) {
+            write_exit(pid, 0, ts, out)?;
+            processes.forget(pid);
+        }
+    }
+    if bits & PROCESS_EXEC_LOST != 0 {
+        return exec(processes, texts, call, out);
+    }
+    if processes.get(pid).is_some() {
+        return differences(processes, texts, call, &facts, out);
+    }
+    let process = running(call, &facts, texts);
+    if process.parent != 0 {
+        processes.introduce_process(process.parent, ts, out)?;
+    }
+    if processes.insert(pid, process) { processes.introduce_process(pid, ts, out) } else { Ok(()) }
+}
+
+/// Keeps a process of a snapshot for when a record names it.
+pub(super) fn preload(processes: &mut Processes, texts: &mut ExecTexts, call: Call<'_, '_>) {
+    if processes.get(call.pid).is_none() {
+        processes.put_aside(call.pid, running(call, &Facts::of(call.record), texts));
+    }
+}
+
+/// A process that runs already.
+fn running(call: Call<'_, '_>, facts: &Facts, texts: &mut ExecTexts) -> Process {
+    let parent = facts.parent.filter(|&parent| parent != call.pid).unwrap_or(0);
+    let mut process = Process::new(call.pid, parent);
+    process.program = program(&call, facts, texts);
+    process.is_outsider = !facts.is_traced;
+    process.cwd = call.cwd().map(Arc::from);
+    learn_facts(&mut process, facts);
+    process
+}
+
+fn learn_facts(process: &mut Process, facts: &Facts) {
+    process.settle();
+    process.uid = facts.uid.unwrap_or(process.uid);
+    process.gid = facts.gid.unwrap_or(process.gid);
+    process.capabilities = facts.capabilities.or(process.capabilities);
+    process.start_ticks = facts.start_ticks.or(process.start_ticks);
+    if let Some((vpid, depth)) = facts.vpid {
+        (process.vpid, process.is_nested) = (Some(vpid), depth > 0);
+    }
+}
+
+/// Tells what Falco believes otherwise of a process that it knows: who it is, and where.
+fn differences(
+    processes: &mut Processes,
+    texts: &mut ExecTexts,
+    call: Call<'_, '_>,
+    facts: &Facts,
+    out: &mut Batch,
+) -> Result<(), EncodeError> {
+    let (pid, tid, ts) = (call.pid, call.tid(), call.ts());
+    processes.introduce_process(pid, ts, out)?;
+    if let Some(parent) = facts.parent.filter(|&parent| parent != pid) {
+        give_to(processes, pid, parent, ts, out)?;
+    }
+    let Some(process) = processes.get_mut(pid) else { return Ok(()) };
+    if process.is_doubtful() {
+        // Falco knows it by what it runs by now, and will hear of that exec. Until then its children run what it ran.
+        process.program = program(&call, facts, texts);
+    }
+    let [old_uid, old_gid] = [process.uid, process.gid];
+    learn_facts(process, facts);
+    let [uid, gid] = [process.uid, process.gid];
+    if uid != old_uid {
+        let [real, effective, saved] = uid;
+        out.event(&table::SETRESUID_X, ts, tid).errno(0).uid(real).uid(effective).uid(saved).finish()?;
+    }
+    if gid != old_gid {
+        let [real, effective, saved] = gid;
+        out.event(&table::SETRESGID_X, ts, tid).errno(0).gid(real).gid(effective).gid(saved).finish()?;
+    }
+    match call.cwd() {
+        Some(cwd) => processes.move_to(pid, pid, cwd, ts, out),
+        None => Ok(()),
+    }
+}
+
+/// Takes what a record tells of a process's parent. After a snapshot it may be one that is long gone, while the one that
+/// the process has by now is known.
+fn give_to(
+    processes: &mut Processes,
+    pid: u32,
+    parent: u32,
+    ts: u64,
+    out: &mut Batch,
+) -> Result<(), EncodeError> {
+    let Some(old) = processes.get(pid).map(|process| process.parent).filter(|&old| old != parent) else {
+        return Ok(());
+    };
+    if processes.is_kept(parent) {
+        processes.introduce_process(parent, ts, out)?;
+    }
+    if processes.get(parent).is_some() || processes.get(old).is_none() {
+        processes.give_to(pid, parent);
+    }
+    Ok(())
+}
+
 /// Takes what an exec tells of its process, and introduces the process if Falco does not know it yet.
 fn learn(
     processes: &mut Processes,
@@ -191,20 +327,16 @@ fn learn(
             processes.introduce_process(parent, ts, out)?;
         }
         processes.insert(pid, Process::new(pid, parent.unwrap_or(0)));
-    } else if let Some(parent) = parent
-        && processes.get(pid).is_some_and(|process| process.parent != parent)
-    {
-        processes.give_to(pid, parent);
+    } else {
+        processes.introduce_process(pid, ts, out)?;
+        if let Some(parent) = parent {
+            give_to(processes, pid, parent, ts, out)?;
+        }
     }
     processes.start_program(pid);
     let Some(process) = processes.get_mut(pid) else { return Ok(()) };
     process.program = Arc::clone(program);
-    process.uid = facts.uid.unwrap_or(process.uid);
-    process.gid = facts.gid.unwrap_or(process.gid);
-    process.capabilities = facts.capabilities.or(process.capabilities);
-    if let Some((vpid, depth)) = facts.vpid {
-        (process.vpid, process.is_nested) = (Some(vpid), depth > 0);
-    }
+    learn_facts(process, facts);
     if is_new { processes.introduce_child(pid, &table::CLONE_20_X, 0, ts, out) } else { Ok(()) }
 }
 
@@ -246,25 +378,45 @@ pub(super) fn failed_exec(
     writer.finish()
 }
 
-/// A thread has ended: the last event of it.
+/// A thread has ended: the last event of it. Of one that Falco does not know nothing is told.
 pub(super) fn exit(
     processes: &mut Processes,
     call: Call<'_, '_>,
     out: &mut Batch,
 ) -> Result<(), EncodeError> {
     let tid = call.record.header().tid;
-    let status = call.result() & 0xffff;
-    let low = |value: i64| u8::try_from(value & 0x7f).unwrap_or_default();
-    let mut writer = out.event(&table::PROCEXIT_1_E, call.ts(), call.tid());
-    writer.errno(status).errno(status >> 8 & 0xff).signal(low(status)).uint8(u8::from(status & 0x80 != 0));
-    // The reaper of its children is not known: 0 leaves the search to libsinsp.
-    let done = writer.pid(0).finish();
+    processes.drop_aside(tid);
+    if !processes.may_know(tid) {
+        return Ok(());
+    }
+    let done = write_exit(tid, call.result() & 0xffff, call.ts(), out);
     if tid == call.pid {
         processes.forget(tid);
     } else {
         processes.forget_thread(tid);
     }
     done
+}
+
+/// Ends a thread or process because its tracer is gone.
+pub(super) fn end(
+    processes: &mut Processes,
+    tid: u32,
+    ts: u64,
+    out: &mut Batch,
+) -> Result<(), EncodeError> {
+    processes.forget_thread(tid);
+    processes.forget(tid);
+    write_exit(tid, 0, ts, out)
+}
+
+/// The last event of a thread, with its wait status (wait(2)).
+pub(super) fn write_exit(tid: u32, status: i64, ts: u64, out: &mut Batch) -> Result<(), EncodeError> {
+    let low = |value: i64| u8::try_from(value & 0x7f).unwrap_or_default();
+    let mut writer = out.event(&table::PROCEXIT_1_E, ts, i64::from(tid));
+    writer.errno(status).errno(status >> 8 & 0xff).signal(low(status)).uint8(u8::from(status & 0x80 != 0));
+    // The reaper of its children is not known: 0 leaves the search to libsinsp.
+    writer.pid(0).finish()
 }
 
 /// Writes the arguments after the first into `args`, each with its NUL, and gives the first: those that the kernel

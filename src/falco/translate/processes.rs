@@ -79,6 +79,15 @@ pub(super) struct Process {
     serial: u64,
     /// That of its parent, if its parent was known.
     parent_serial: Option<u64>,
+    /// When it was made, in clock ticks since the machine started, if a record told.
+    pub(super) start_ticks: Option<u64>,
+    /// No record told what it runs: it has no name.
+    pub(super) is_nameless: bool,
+    /// What is known of it comes from a snapshot: it may have run another program when the records were made that name
+    /// it now.
+    is_of_snapshot: bool,
+    /// It is none of the workload's: the tracer, or one of its ancestors.
+    pub(super) is_outsider: bool,
     is_told: bool,
 }
 
@@ -98,15 +107,57 @@ impl Process {
             threads: 0,
             serial: 0,
             parent_serial: None,
+            start_ticks: None,
+            is_nameless: true,
+            is_of_snapshot: false,
+            is_outsider: false,
             is_told: false,
         }
+    }
+
+    /// A record told what it is.
+    pub(super) const fn settle(&mut self) {
+        (self.is_nameless, self.is_of_snapshot) = (false, false);
+    }
+
+    /// Whether a child that it made may have been another program than what is known of it.
+    pub(super) const fn is_doubtful(&self) -> bool {
+        self.is_nameless || self.is_of_snapshot
+    }
+
+    /// Whether a record from `/proc`, of a process made at `start_ticks`, is about another process than this one with its
+    /// number. Where the time tells nothing, it is if the record of its clone was lost.
+    pub(super) fn is_other(&self, start_ticks: Option<u64>, is_clone_lost: bool) -> bool {
+        match (self.start_ticks, start_ticks) {
+            (Some(known), Some(told)) => known != told,
+            _ => is_clone_lost,
+        }
+    }
+
+    /// Bytes of the texts that introduce it.
+    fn text_bytes(&self) -> usize {
+        let Program { exe, args, comm, cgroups, .. } = &*self.program;
+        let len = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
+        len(exe.as_deref()) + args.len() + len(comm.as_deref()) + cgroups.len() + len(self.cwd.as_deref())
     }
 
     /// A child that was just made: a copy.
     pub(super) fn child(&self, pid: u32, parent: u32, clone_flags: u32) -> Self {
         let is_first = clone_flags & flags::CLONE_NEWPID != 0;
         let vpid = if is_first { Some(1) } else { Some(i64::from(pid)).filter(|_| !self.is_nested) };
-        Self { parent, vpid, is_nested: self.is_nested || is_first, ..self.clone() }
+        Self {
+            parent,
+            vpid,
+            is_nested: self.is_nested || is_first,
+            start_ticks: None,
+            is_outsider: false,
+            ..self.clone()
+        }
+    }
+
+    /// The same process when it still had this parent.
+    pub(super) fn with_parent(self, parent: u32) -> Self {
+        Self { parent, ..self }
     }
 
     /// The numbers of a thread of this process in its own namespace, if both are known.
@@ -156,6 +207,9 @@ pub(super) struct Processes {
     by_pid: HashMap<u32, Process>,
     /// Threads that are not the first of their process, and that process.
     threads: HashMap<u32, u32>,
+    /// Processes as they are at present, used when a record names one that is not known: what the records tell comes
+    /// first, since they may be older.
+    aside: HashMap<u32, Process>,
     inserted: u64,
     unremembered: u64,
 }
@@ -269,13 +323,89 @@ impl Processes {
         if self.get(pid).is_some_and(|process| process.is_told) {
             return Ok(());
         }
-        if self.get(pid).is_none() && !self.insert(pid, Process::new(pid, 0)) {
+        if self.get(pid).is_none() && !self.take_aside(pid) && !self.insert(pid, Process::new(pid, 0)) {
             return Ok(());
         }
-        if let Some(process) = self.by_pid.get_mut(&pid) {
-            process.is_told = true;
+        for pid in self.untold_lineage(pid).into_iter().rev() {
+            if let Some(process) = self.by_pid.get_mut(&pid) {
+                process.is_told = true;
+            }
+            self.write_introduction(pid, pid, 0, ts, out)?;
         }
-        self.write_introduction(pid, pid, 0, ts, out)
+        Ok(())
+    }
+
+    /// A process and its ancestors that are known, but not to Falco, the youngest first.
+    fn untold_lineage(&self, pid: u32) -> Vec<u32> {
+        let mut lineage = Vec::new();
+        let mut bytes = 0;
+        let mut next = self.by_pid.get_key_value(&pid);
+        while let Some((&pid, process)) = next.filter(|(_, process)| !process.is_told) {
+            lineage.push(pid);
+            // These bounds end a circle too, which hostile records could make.
+            bytes += process.text_bytes();
+            if lineage.len() == limits::LINEAGE_MAX || bytes > limits::LINEAGE_BYTES_MAX {
+                break;
+            }
+            // A parent that has ended is nobody's any more, even if its number is in use again.
+            let parent = self.by_pid.get_key_value(&process.parent);
+            next = parent.filter(|_| !self.is_orphan(process) && process.parent != pid);
+        }
+        lineage
+    }
+
+    /// Keeps a process as it is at present, for when a record names it and it is not known.
+    pub(super) fn put_aside(&mut self, pid: u32, mut process: Process) {
+        process.is_of_snapshot = true;
+        if self.aside.len() < limits::PROCESSES_MAX {
+            self.aside.insert(pid, process);
+        } else {
+            self.unremembered += 1;
+        }
+    }
+
+    /// Whether something is kept of a process.
+    pub(super) fn is_kept(&self, pid: u32) -> bool {
+        self.aside.contains_key(&pid)
+    }
+
+    /// A record tells of the process by itself: gives what was kept of it.
+    pub(super) fn drop_aside(&mut self, pid: u32) -> Option<Process> {
+        if self.aside.is_empty() { None } else { self.aside.remove(&pid) }
+    }
+
+    /// Makes known what was kept of a process and of its ancestors; tells whether something was.
+    fn take_aside(&mut self, pid: u32) -> bool {
+        let mut lineage = Vec::new();
+        let mut next = pid;
+        while !self.by_pid.contains_key(&next)
+            && let Some(process) = self.aside.remove(&next)
+        {
+            let parent = process.parent;
+            lineage.push((next, process));
+            next = parent;
+        }
+        let is_found = !lineage.is_empty();
+        for (pid, process) in lineage.into_iter().rev() {
+            self.insert(pid, process);
+        }
+        is_found && self.by_pid.contains_key(&pid)
+    }
+
+    /// Makes everything known that was kept; gives what Falco has to be told of, parents before children.
+    pub(super) fn take_all_aside(&mut self) -> Vec<(u32, u32)> {
+        let pids: Vec<_> = self.aside.keys().copied().collect();
+        for &pid in &pids {
+            self.take_aside(pid);
+        }
+        // Telling one tells its ancestors first.
+        pids.into_iter().map(|pid| (pid, pid)).collect()
+    }
+
+    /// Some of the threads and processes of the workload, at most `count`: threads before processes.
+    pub(super) fn some(&self, count: usize) -> Vec<u32> {
+        let processes = self.by_pid.iter().filter(|(_, process)| !process.is_outsider).map(|(pid, _)| pid);
+        self.threads.keys().chain(processes).copied().take(count).collect()
     }
 
     /// Introduces a thread that is not the first of its process.
@@ -377,8 +507,14 @@ impl Processes {
         order.extend(self.threads.iter().map(|(&tid, &pid)| (tid, pid)));
         for process in self.by_pid.values_mut() {
             process.untell_sockets();
+            process.is_told = false;
         }
         order
+    }
+
+    /// Whether Falco may know a thread: if so much is known that some are not remembered, it may know any.
+    pub(super) fn may_know(&self, tid: u32) -> bool {
+        self.unremembered > 0 || self.by_pid.contains_key(&tid) || self.threads.contains_key(&tid)
     }
 
     fn is_orphan(&self, process: &Process) -> bool {
@@ -393,10 +529,8 @@ impl Processes {
         ts: u64,
         out: &mut Batch,
     ) -> Result<(), EncodeError> {
-        let Some(process) = self.by_pid.get_mut(&pid) else { return Ok(()) };
         if tid == pid {
-            process.is_told = true;
-            self.write_introduction(tid, pid, 0, ts, out)
+            if self.by_pid.contains_key(&pid) { self.introduce_process(pid, ts, out) } else { Ok(()) }
         } else if self.threads.get(&tid) == Some(&pid) {
             self.write_introduction(tid, pid, flags::CLONE_THREAD, ts, out)
         } else {
@@ -439,7 +573,7 @@ pub(super) fn write_clone(
     writer.string(program.comm()).bytes(&program.cgroups).flags32(clone_flags);
     writer.uint32(process.uid[1]).uint32(process.gid[1]);
     match process.virtual_ids(tid, pid) {
-        Some((vtid, vpid)) => writer.pid(vtid).pid(vpid),
+        Some((vtid, vpid)) => writer.own_pid(vtid).own_pid(vpid),
         None => writer.empties(2),
     };
     writer.empty().finish()

@@ -98,7 +98,10 @@ pub(super) fn accept(
 ) -> Result<(), EncodeError> {
     let tuple = PackedTuple::of(peer(call), local(call)).filter(|_| call.has_succeeded());
     if let (Ok(fd), Some(process)) = (i32::try_from(call.result()), processes.get_mut(call.pid)) {
-        process.forget_socket(fd);
+        match tuple {
+            Some(tuple) => process.remember_socket(fd, usual(tuple.family(), SOCK_STREAM)),
+            None => process.forget_socket(fd),
+        }
     }
     let is_accept4 = kind == CallKind::Accept4;
     let event = if is_accept4 { &table::ACCEPT4_6_X } else { &table::ACCEPT_5_X };

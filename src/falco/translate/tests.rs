@@ -1,7 +1,9 @@
 mod files;
 mod identity;
 mod life;
+mod running;
 mod sockets;
+mod truth;
 
 use proptest::prelude::*;
 

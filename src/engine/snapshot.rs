@@ -1,0 +1,113 @@
+//! The processes that are there when a consumer comes: what it would know had it read the ring from the start.
+//!
+//! It is read from `/proc` by whichever thread serves the consumer, never the engine's, and sent beside the ring. So it
+//! may be younger than records that are still in the ring, and must yield to them.
+
+use std::{collections::HashMap, fs};
+
+use super::process::{self, process_record};
+use crate::{
+    event::{self, CaptureBuffer, HEADER_BYTES},
+    limits,
+    sys::{Pid, procfs},
+};
+
+/// Gives `visit` the records of the tracer's ancestors as far as `/proc` shows them, of the tracer, and of all processes
+/// that one of its threads traces, parents before children, and tells how many there were. Each record is whole, of
+/// kind [`RecordKind::Process`](event::RecordKind::Process), and its sequence number is 0: it is none of the ring's.
+/// At most [`limits::PROCESSES_MAX`] processes are told of; one that vanishes meanwhile is left out.
+pub fn processes(tracer: Pid, mut visit: impl FnMut(&[u8])) -> usize {
+    let mut captures = CaptureBuffer::with_capacity(process::CAPTURE_BYTES_MAX);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + process::CAPTURE_BYTES_MAX);
+    let mut count = 0;
+    for pid in ancestors(tracer).into_iter().chain([tracer]).chain(parents_first(&tracees(tracer))) {
+        let Some(header) = process_record(pid, 0, &mut captures) else { continue };
+        bytes.resize(HEADER_BYTES + captures.as_bytes().len(), 0);
+        if event::write_record(&mut bytes, &header, &captures).is_ok() {
+            visit(&bytes);
+            count += 1;
+        }
+    }
+    count
+}
+
+/// The ancestors of a process, eldest first.
+fn ancestors(pid: Pid) -> Vec<Pid> {
+    let mut ancestors = Vec::new();
+    let mut next = parent(pid);
+    while let Some(pid) = next.filter(|pid| pid.0 > 0 && ancestors.len() < limits::LINEAGE_MAX) {
+        ancestors.push(pid);
+        next = parent(pid);
+    }
+    ancestors.reverse();
+    ancestors
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    procfs::relations(pid.leader()).ok().map(|relations| relations.parent)
+}
+
+/// The processes that a thread of `tracer` traces, and the parent of each.
+fn tracees(tracer: Pid) -> HashMap<Pid, Pid> {
+    let mut tracees = HashMap::new();
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid)) {
+        if tracees.len() == limits::PROCESSES_MAX {
+            break;
+        }
+        let Ok(relations) = procfs::relations(pid.leader()) else { continue };
+        if relations.is_traced_by(tracer) {
+            tracees.insert(pid, relations.parent);
+        }
+    }
+    tracees
+}
+
+/// Puts processes into an order in which each comes after its parent, if that is one of them.
+fn parents_first(parents: &HashMap<Pid, Pid>) -> Vec<Pid> {
+    let mut order = Vec::with_capacity(parents.len());
+    let mut left = parents.clone();
+    let mut lineage = Vec::new();
+    for &pid in parents.keys() {
+        let mut next = pid;
+        // Taking each one out ends a circle too: the parents were not read at one moment.
+        while let Some(parent) = left.remove(&next) {
+            lineage.push(next);
+            next = parent;
+        }
+        order.extend(lineage.drain(..).rev());
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{CaptureKind, Record, RecordKind};
+
+    #[test]
+    fn parents_come_first_even_if_they_form_a_circle() {
+        let pairs = [(5, 4), (4, 3), (3, 1), (6, 3), (8, 9), (9, 8)];
+        let parents = pairs.into_iter().map(|(pid, parent)| (Pid(pid), Pid(parent))).collect();
+        let order = parents_first(&parents);
+        assert_eq!(order.len(), pairs.len());
+        let at = |pid| order.iter().position(|&found| found == Pid(pid)).unwrap();
+        assert!(at(3) < at(4) && at(4) < at(5) && at(3) < at(6));
+    }
+
+    #[test]
+    fn the_tracer_comes_after_its_ancestors() {
+        let pid = |id: u32| Pid(i32::try_from(id).unwrap());
+        let own = pid(std::process::id());
+        let mut seen = Vec::new();
+        let count = processes(own, |bytes| {
+            let record = Record::parse(bytes).unwrap();
+            let header = record.header();
+            assert_eq!((record.kind(), header.tid, header.sequence), (RecordKind::Process, header.pid, 0));
+            assert!(record.capture(CaptureKind::ProcStatus).unwrap().data.starts_with(b"Name:\t"));
+            seen.push(pid(header.pid));
+        });
+        assert_eq!((seen.len(), seen.last()), (count, Some(&own)));
+        assert_eq!(seen[..count - 1], ancestors(own));
+    }
+}

@@ -1,0 +1,207 @@
+//! The tracer's side: listens, looks at who connects, and hands out the ring.
+//!
+//! It runs on a thread of its own and never touches the engine: a consumer that hangs in the middle of the hello delays
+//! the next consumer, and nobody else.
+
+use std::{
+    fs,
+    hash::{BuildHasher, Hasher, RandomState},
+    io,
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+    process,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use super::{END, Hello, MAGIC, NAME, Tracer, VERSION, is_socket_name};
+use crate::{
+    container::ContainerIdentity,
+    limits,
+    ring::Presence,
+    sys::{
+        Pid, Tid, procfs,
+        seqpacket::{self, Connection, Listener},
+        shm::Memfd,
+    },
+};
+
+const WAIT: Duration = Duration::from_millis(limits::LINK_WAIT_MS_MAX);
+
+/// A socket for consumers could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("listening in {}", directory.display())]
+pub struct ServerError {
+    /// The directory of the socket.
+    pub directory: PathBuf,
+    /// What the kernel says.
+    pub source: io::Error,
+}
+
+/// Serves a ring to one consumer at a time, until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    listener: Arc<Listener>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Tells every process that runs, as records in the wire format, to the function that it is given, until that fails.
+pub type Processes = dyn Fn(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> + Send;
+
+impl Server {
+    /// Listens in `directory`. Whoever connects gets the ring in `memory` and `processes`; `presence` tells whether
+    /// there is a consumer.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start(
+        directory: &Path,
+        memory: Arc<Memfd>,
+        container: ContainerIdentity,
+        presence: Arc<Presence>,
+        processes: Box<Processes>,
+    ) -> Result<Self, ServerError> {
+        let failed = |source| ServerError { directory: directory.to_path_buf(), source };
+        let id = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let hello = Hello {
+            magic: MAGIC.into(),
+            version: VERSION,
+            refused: None,
+            tracer: Tracer {
+                id: id.clone(),
+                pid: process::id(),
+                pid_namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino()),
+                ring_bytes: memory.regions().ring_bytes() as u64,
+                container,
+            },
+        };
+        remove_dead(directory);
+        let (start, end) = NAME;
+        let path = directory.join(format!("{start}{id}{end}"));
+        let early = directory.join(format!(".{start}{id}"));
+        let listener = Arc::new(Listener::bind(&early).map_err(failed)?);
+        if let Err(error) = fs::rename(&early, &path) {
+            // What is left there, the next tracer does not find either.
+            let _ = fs::remove_file(&early);
+            return Err(failed(error));
+        }
+        let clerk = Clerk { listener: Arc::clone(&listener), memory, presence, processes, hello };
+        let spawned = thread::Builder::new().name("link".into()).spawn(move || clerk.serve());
+        let mut server = Self { path, listener, thread: None };
+        server.thread = Some(spawned.map_err(failed)?);
+        Ok(server)
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Somebody else may have removed it.
+        let _ = fs::remove_file(&self.path);
+        self.listener.stop();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic, and if it did, there would be nothing left to do for it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Removes the sockets of tracers that were killed. Those of other users may have a server that we cannot see.
+fn remove_dead(directory: &Path) {
+    let own = nix::unistd::geteuid().as_raw();
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten().take(limits::LINK_ENTRIES_MAX) {
+        let is_ours = entry.file_name().to_str().is_some_and(is_socket_name)
+            && entry.metadata().is_ok_and(|file| file.file_type().is_socket() && file.uid() == own);
+        if is_ours && !Connection::is_served(&entry.path()) {
+            // Another tracer may be doing the same.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Who does the work, on a thread of its own.
+struct Clerk {
+    listener: Arc<Listener>,
+    memory: Arc<Memfd>,
+    presence: Arc<Presence>,
+    processes: Box<Processes>,
+    hello: Hello,
+}
+
+impl Clerk {
+    fn serve(&self) {
+        let mut consumer: Option<Connection> = None;
+        loop {
+            // Without a wait that works this thread would spin: better that nobody can connect.
+            if !seqpacket::wait(&self.listener, consumer.as_ref()).unwrap_or(false) {
+                break;
+            }
+            if consumer.as_ref().is_some_and(Connection::is_hung_up) {
+                consumer = None;
+                self.presence.depart();
+            }
+            match self.listener.accept() {
+                Ok(Some(connection)) => {
+                    if let Some(connection) = self.welcome(connection, consumer.is_some()) {
+                        consumer = Some(connection);
+                        self.presence.arrive();
+                    }
+                }
+                Ok(None) => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Gives whoever has connected what it may have; keeps the connection of a consumer.
+    fn welcome(&self, connection: Connection, has_consumer: bool) -> Option<Connection> {
+        // A peer that does not listen is as good as gone.
+        connection.set_timeout(WAIT).ok()?;
+        let refused = match refusal(&connection) {
+            None if has_consumer => Some("another consumer is connected".into()),
+            refused => refused,
+        };
+        if refused.is_some() {
+            let hello = Hello { refused, ..self.hello.clone() };
+            let _ = connection.send(&serde_json::to_vec(&hello).ok()?, &[]);
+            return None;
+        }
+        let hello = serde_json::to_vec(&self.hello).ok()?;
+        connection.send(&hello, &[self.memory.ring_fd().as_fd(), self.memory.control_fd().as_fd()]).ok()?;
+        (self.processes)(&mut |record| connection.send(record, &[])).ok()?;
+        connection.send(END, &[]).ok()?;
+        Some(connection)
+    }
+}
+
+/// Why a peer does not get the ring, if it does not.
+fn refusal(connection: &Connection) -> Option<String> {
+    let peer = match connection.peer() {
+        Ok(peer) => peer,
+        Err(error) => return Some(format!("who you are is not known: {error}")),
+    };
+    let own = nix::unistd::geteuid().as_raw();
+    if peer.uid != 0 && peer.uid != own {
+        return Some(format!("user {} may not read what user {own} traces", peer.uid));
+    }
+    // The workload is often of our own user, and would hide from Falco by taking its place. A peer in a namespace
+    // that we cannot see has no id here, and is nobody that we trace. One of another user may be hidden from us, but
+    // then it is none of our tracees either (proc(5), hidepid).
+    let is_traced = peer.pid != 0
+        && match procfs::relations(Tid(peer.pid)) {
+            Ok(relations) => relations.is_traced_by(Pid(process::id().cast_signed())),
+            Err(_) => peer.uid == own,
+        };
+    is_traced.then(|| "the workload may not read what is recorded of it".into())
+}
