@@ -176,3 +176,6 @@ pub const SOCKET_TABLE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes of messages about sockets that one read takes: the kernel fits them to it (netlink(7)).
 pub const SOCKET_MESSAGES_READ_BYTES: usize = 16 * 1024;
+
+/// Bytes of records that were read before, from which a new consumer learns which processes there are.
+pub const HISTORY_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -5,9 +5,7 @@ use super::{
 };
 use crate::{
     abi::{self, Abi, ArgumentKind, FlagSet, FlagWords},
-    event::{
-        Capture, CaptureFlags, CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, Record, RecordFlags,
-    },
+    event::{Capture, CaptureFlags, CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, Record, RecordFlags},
 };
 
 /// `AT_FDCWD` (linux/fcntl.h): a path starts from the current directory.

@@ -128,13 +128,8 @@ pub(crate) fn clone(pid: u32, child: u32) -> Sample {
 
 /// Any record that parses: every kind, every ABI, calls of all numbers, captures of any bytes.
 pub(crate) fn any_record() -> impl Strategy<Value = Vec<u8>> {
-    const KINDS: &[RecordKind] = &[
-        RecordKind::Clone,
-        RecordKind::Exec,
-        RecordKind::Exit,
-        RecordKind::Loss,
-        RecordKind::Process,
-    ];
+    const KINDS: &[RecordKind] =
+        &[RecordKind::Clone, RecordKind::Exec, RecordKind::Exit, RecordKind::Loss, RecordKind::Process];
     let kind = prop_oneof![Just(RecordKind::Syscall), proptest::sample::select(KINDS)];
     let abi = prop_oneof![
         3 => Just(Abi::X86_64),

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::{samples::Sample, *};
 use crate::{
     abi::Abi,
-    event::{CaptureFlags, CaptureKind, RecordFlags, RecordHeader},
+    event::{CaptureFlags, CaptureKind, PROCESS_CLONE_LOST, RecordFlags, RecordHeader},
     limits,
 };
 
@@ -100,6 +100,19 @@ fn a_child_starts_as_a_copy_of_its_parent() {
     assert_eq!(cat.command_line(), Some(&b"cat /etc/shadow"[..]));
     assert_eq!(cat.exe(), Some(&b"/usr/bin/cat"[..]));
     assert_eq!((cat.uid(), cat.user()), (Some(0), Some("root")));
+}
+
+#[test]
+fn a_process_that_is_told_of_anew_is_known_by_what_it_is_now() {
+    let mut decoder = decoder();
+    feed(&mut decoder, [samples::exec(10, 1, &["bash"]), samples::process(11, 10, &["cat"], 5)]);
+    assert_eq!(program(&decoder, 11), (&b"cat"[..], Some(10), Some(&b"bash"[..])));
+    feed(&mut decoder, [samples::process(11, 1, &["ls"], 5)]);
+    assert_eq!(program(&decoder, 11), (&b"ls"[..], Some(1), None));
+    // Another process whose clone was lost has nothing of the one before it.
+    let empty = Sample::new(RecordKind::Process).thread(11, 11).arguments(&[PROCESS_CLONE_LOST]);
+    feed(&mut decoder, [empty]);
+    assert_eq!((decoder.process(11).unwrap().name(), decoder.process(11).unwrap().uid()), (None, None));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, fs};
 
-use super::process::{self, process_record};
+use super::process::{CAPTURE_BYTES_MAX, process_record};
 use crate::{
     event::{self, CaptureBuffer, HEADER_BYTES},
     limits,
@@ -17,8 +17,8 @@ use crate::{
 /// kind [`RecordKind::Process`](event::RecordKind::Process), and its sequence number is 0: it is none of the ring's.
 /// At most [`limits::PROCESSES_MAX`] processes are told of; one that vanishes meanwhile is left out.
 pub fn processes(tracer: Pid, mut visit: impl FnMut(&[u8])) -> usize {
-    let mut captures = CaptureBuffer::with_capacity(process::CAPTURE_BYTES_MAX);
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + process::CAPTURE_BYTES_MAX);
+    let mut captures = CaptureBuffer::with_capacity(CAPTURE_BYTES_MAX);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + CAPTURE_BYTES_MAX);
     let mut count = 0;
     for pid in ancestors(tracer).into_iter().chain([tracer]).chain(parents_first(&tracees(tracer))) {
         let Some(header) = process_record(pid, 0, &mut captures) else { continue };
@@ -82,8 +82,13 @@ fn parents_first(parents: &HashMap<Pid, Pid>) -> Vec<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{self, Command, Stdio};
+
     use super::*;
-    use crate::event::{CaptureKind, Record, RecordKind};
+    use crate::{
+        event::{CaptureKind, Record, RecordKind},
+        sys::ptrace,
+    };
 
     #[test]
     fn parents_come_first_even_if_they_form_a_circle() {
@@ -96,9 +101,32 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_a_thread_of_the_tracer_traces_comes_after_the_tracer() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let own = pid(process::id());
+        let traced = pid(child.id());
+        // A test runs in a thread that is not the first of its process.
+        let seized = ptrace::seize(traced.leader());
+        let mut seen = Vec::new();
+        processes(own, |bytes| seen.push(pid(Record::parse(bytes).unwrap().header().pid)));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        if let Err(error) = seized {
+            eprintln!("skipped: a child cannot be traced here: {error}");
+            return;
+        }
+        let at = |wanted| seen.iter().position(|&found| found == wanted);
+        assert!(at(own) < at(traced), "{seen:?}");
+        assert!(at(traced).is_some());
+    }
+
+    fn pid(id: u32) -> Pid {
+        Pid(i32::try_from(id).unwrap())
+    }
+
+    #[test]
     fn the_tracer_comes_after_its_ancestors() {
-        let pid = |id: u32| Pid(i32::try_from(id).unwrap());
-        let own = pid(std::process::id());
+        let own = pid(process::id());
         let mut seen = Vec::new();
         let count = processes(own, |bytes| {
             let record = Record::parse(bytes).unwrap();

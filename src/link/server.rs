@@ -75,7 +75,7 @@ impl Server {
             tracer: Tracer {
                 id: id.clone(),
                 pid: process::id(),
-                pid_namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino()),
+                pid_namespace: procfs::pid_namespace(),
                 ring_bytes: memory.regions().ring_bytes() as u64,
                 container,
             },

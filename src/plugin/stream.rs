@@ -7,8 +7,10 @@ use crate::{
     container::announcement_of,
     event::{Record, RecordHeader, RecordKind},
     falco::{Batch, Snapshot, Translator, table},
+    limits,
     link::Found,
-    ring::{Poll, RecordBuffer},
+    ring::{Consumer, Poll, RecordBuffer},
+    sys::shm::MemfdReader,
 };
 
 /// The number that the next record of each producer should have.
@@ -67,13 +69,17 @@ impl Stream {
         }
         let catching_up_to = Some(found.linked.consumer.head());
         counters.rings_reset.add(u64::from(found.linked.was_reset));
+        let mut buffer = RecordBuffer::new();
+        let mut sequences = sequences;
+        learn_history(&found.linked.consumer, &mut buffer, &mut translator, &mut sequences);
+        let snapshot = Some(translator.snapshot());
         Self {
             found,
             translator,
             announcement,
-            snapshot: None,
+            snapshot,
             catching_up_to,
-            buffer: RecordBuffer::new(),
+            buffer,
             next: Next::Nothing,
             has_died: false,
             sequences,
@@ -99,6 +105,9 @@ impl Stream {
     fn poll(&mut self) -> Next {
         if self.announcement.is_some() {
             return Next::Announcement;
+        }
+        if self.snapshot.is_some() {
+            return Next::Snapshot;
         }
         let consumer = &mut self.found.linked.consumer;
         // The head is ahead of where we are by less than the ring, so the difference as a signed number tells.
@@ -201,6 +210,25 @@ impl Stream {
     /// The tracer's id, and the numbers that its next records should have.
     pub(super) fn into_sequences(self) -> (String, Sequences) {
         (self.found.linked.tracer.id, self.sequences)
+    }
+}
+
+/// Learns from records that another consumer has read which processes there are where this one reads on: those that have
+/// ended since are in no snapshot. Their events were told then, and are not told again.
+fn learn_history(
+    consumer: &Consumer<MemfdReader>,
+    buffer: &mut RecordBuffer,
+    translator: &mut Translator,
+    sequences: &mut Sequences,
+) {
+    let mut told_before = Batch::with_capacity(0);
+    let mut history = consumer.history(limits::HISTORY_BYTES_MAX);
+    while history.next(buffer) {
+        if let Ok(record) = Record::parse(buffer) {
+            translator.translate(&record, &mut told_before);
+            told_before.clear();
+            count(sequences, record.header(), record.kind());
+        }
     }
 }
 

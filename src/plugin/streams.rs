@@ -16,7 +16,7 @@ use crate::{
     falco::Batch,
     limits,
     link::{Follower, Found},
-    sys::clock,
+    sys::{clock, procfs},
 };
 
 /// How far the ids of one PID namespace are moved from those of another: one more than the highest thread id of Linux
@@ -30,7 +30,8 @@ const LATENCY_RECORDS: u64 = 4096;
 pub(super) struct Streams {
     follower: Follower,
     streams: Vec<Stream>,
-    /// PID namespaces in the order in which they were met.
+    /// PID namespaces in the order in which they were met. The first is Falco's own: it has read its own `/proc`, so that
+    /// the ids in there are taken.
     namespaces: Vec<u64>,
     /// Of tracers that were connected before.
     sequences: HashMap<String, Sequences>,
@@ -51,7 +52,7 @@ impl Streams {
         Ok(Self {
             follower,
             streams: Vec::new(),
-            namespaces: Vec::new(),
+            namespaces: vec![procfs::pid_namespace()],
             sequences: HashMap::new(),
             counters,
             latency_ns: histogram_ns(),

@@ -118,7 +118,7 @@ impl<M: Memory> Consumer<M> {
                 Reading::Pending => return Ok(self.pending()),
                 Reading::Skip { span } => self.advance(span),
                 Reading::Record { len, span } => {
-                    self.copy(len, out);
+                    self.copy(self.tail, len, out);
                     self.advance(span);
                     return Ok(Poll::Record);
                 }
@@ -173,9 +173,30 @@ impl<M: Memory> Consumer<M> {
         self.advance(head.wrapping_sub(self.tail));
     }
 
+    /// Begins to read again what consumers before this one have read, as far back as it is still there, but for no more than
+    /// the last `bytes_max` bytes.
+    #[must_use]
+    pub fn history(&self, bytes_max: u64) -> History<'_, M> {
+        let mut history = History { consumer: self, at: self.reclaimed() };
+        while self.tail.wrapping_sub(history.at) > bytes_max && history.step().is_some() {}
+        history
+    }
+
+    /// Where that which is still there begins, if the ring makes sense; the tail otherwise.
+    fn reclaimed(&self) -> u64 {
+        let reclaimed = load_acquire::<M>(&self.memory.producers().reclaimed);
+        let is_honest = Geometry::is_aligned(reclaimed)
+            && self.tail.wrapping_sub(reclaimed) <= self.geometry.ring_bytes();
+        if is_honest { reclaimed } else { self.tail }
+    }
+
     fn stamp(&self) -> u64 {
+        self.stamp_at(self.tail)
+    }
+
+    fn stamp_at(&self, position: u64) -> u64 {
         // Acquire: pairs with the Release in `Producer::publish`.
-        load_acquire::<M>(self.memory.stamps().at(self.geometry.granule(self.tail)))
+        load_acquire::<M>(self.memory.stamps().at(self.geometry.granule(position)))
     }
 
     fn has_news(&self) -> bool {
@@ -194,12 +215,13 @@ impl<M: Memory> Consumer<M> {
         if is_closed && page.head.load(Ordering::Relaxed) == self.tail { Poll::Closed } else { Poll::Empty }
     }
 
-    fn copy(&self, len: usize, out: &mut RecordBuffer) {
+    fn copy(&self, position: u64, len: usize, out: &mut RecordBuffer) {
         let words = out.words.get_mut(..len.div_ceil(size_of::<u64>()));
         let words = words.expect("`Geometry::read` takes no record longer than the longest");
         // SAFETY: we are the attached consumer, since `attach_from` has set the flag and only `drop` clears it. The
-        // stamp that publishes these granules was just read with Acquire, and the tail moves after the copy.
-        unsafe { self.memory.copy_out(self.geometry.granule(self.tail), words) };
+        // stamp that publishes these granules was just read with Acquire. Either the tail moves after the copy, or the
+        // copy is given up if the granules may have been reserved meanwhile (`History::next`).
+        unsafe { self.memory.copy_out(self.geometry.granule(position), words) };
         out.len = len;
     }
 
@@ -207,6 +229,48 @@ impl<M: Memory> Consumer<M> {
         self.tail = self.tail.wrapping_add(span);
         // Release: pairs with the Acquire in `Producer::reclaim`: our reads are done before the granules are reused.
         self.memory.consumer().tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// Reads what consumers before have read. Producers do not wait for it, so that the oldest records may vanish meanwhile.
+pub struct History<'c, M: Memory> {
+    consumer: &'c Consumer<M>,
+    at: u64,
+}
+
+impl<M: Memory> History<'_, M> {
+    /// Copies the next record into `out`; tells whether there was one before the place where the consumer reads on.
+    pub fn next(&mut self, out: &mut RecordBuffer) -> bool {
+        loop {
+            let from = self.at;
+            let Some(len) = self.step() else { return false };
+            let Some(len) = len else { continue };
+            self.consumer.copy(from, len, out);
+            // Acquire: the copy is done before `reclaimed` is asked. A producer writes only what `reclaimed` has passed,
+            // so what it has not passed yet is whole.
+            M::Atomics::fence(Ordering::Acquire);
+            let reclaimed = self.consumer.reclaimed();
+            if self.consumer.tail.wrapping_sub(reclaimed) >= self.consumer.tail.wrapping_sub(from) {
+                return true;
+            }
+            self.at = reclaimed;
+        }
+    }
+
+    /// Steps over what is stamped next; gives the length of a record, or that there is none here. `None` at the end.
+    fn step(&mut self) -> Option<Option<usize>> {
+        let consumer = self.consumer;
+        let left = consumer.tail.wrapping_sub(self.at);
+        if left == 0 {
+            return None;
+        }
+        let (len, span) = match consumer.geometry.read(self.at, consumer.stamp_at(self.at)) {
+            Reading::Record { len, span } => (Some(len), span),
+            Reading::Skip { span } => (None, span),
+            Reading::Pending | Reading::Corrupt => (None, left),
+        };
+        self.at = self.at.wrapping_add(span.min(left));
+        Some(len)
     }
 }
 

@@ -66,7 +66,7 @@ mod stamp;
 #[cfg(test)]
 mod tests;
 
-pub use consumer::{Consumer, RecordBuffer};
+pub use consumer::{Consumer, History, RecordBuffer};
 pub use memory::{
     Atomic, Atomics, ConsumerPage, Forged, Heap, Machine, Memory, ProducerMemory, ProducersPage, Stamps,
 };

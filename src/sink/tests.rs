@@ -7,7 +7,7 @@ use crate::{
         Decoder, Users,
         samples::{self, Sample},
     },
-    event::{CaptureFlags, CaptureKind, Record, RecordFlags, RecordKind},
+    event::{CaptureFlags, CaptureKind, PROCESS_EXEC_LOST, Record, RecordFlags, RecordKind},
 };
 
 const AT_FDCWD: u64 = 0xffff_ff9c;
@@ -212,6 +212,23 @@ fn a_loss_shows_how_many_records_are_missing() {
     let loss = || Sample::new(RecordKind::Loss).thread(0, 0).result(17);
     assert_eq!(text(loss()), "- drop count=17");
     assert_eq!(json(loss()), r#""type":"drop","args":{"count":17}}"#);
+}
+
+#[test]
+fn a_process_that_is_told_of_anew_shows_what_it_is_and_what_was_lost() {
+    let process = |bits| samples::process(11, 10, &["cat", "x"], 5).arguments(&[bits]);
+    assert_eq!(
+        text(process(0)),
+        r#"cat(11) process argv=["cat","x"] exe=/usr/bin/cat parent=bash(10) user=root(0)"#
+    );
+    assert!(text(process(3)).contains(r#"argv=["cat","x"] exec_lost=true clone_lost=true exe="#));
+    let json = json(process(PROCESS_EXEC_LOST));
+    assert!(json.starts_with(
+        r#""type":"process","tid":11,"pid":11,"args":{"argv":["cat","x"],"exec_lost":true},"proc":"#
+    ));
+    assert!(json.contains(
+        r#""proc":{"name":"cat","exe":"/usr/bin/cat","cmdline":"cat x","ppid":10,"pname":"bash","#
+    ));
 }
 
 #[test]

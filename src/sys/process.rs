@@ -1,7 +1,9 @@
 //! Facts about a process that `/proc` tells by the attributes of its links, or not at all.
-#![expect(unsafe_code, reason = "prlimit(2) of another process has no safe wrapper")]
+#![expect(unsafe_code, reason = "prlimit(2) of another process and statx(2) have no safe wrapper")]
 
-use std::{fs::Metadata, io, mem::MaybeUninit, os::unix::fs::MetadataExt, ptr, time::SystemTime};
+use std::{
+    ffi::CString, fs::Metadata, io, mem::MaybeUninit, os::unix::fs::MetadataExt, ptr, time::SystemTime,
+};
 
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
@@ -62,12 +64,37 @@ fn layer(tid: Tid, exe: &Metadata) -> Option<Layer> {
         found.is_ok_and(|file_system| file_system.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
     });
     let root = procfs::metadata(tid, "root").ok()?;
-    if !is_overlay || root.dev() != exe.dev() {
+    // Where the layers are on several file systems, a file has the device of its layer, and only a directory that of the
+    // overlay (the kernel's documentation of overlayfs): the mount tells.
+    let is_of_root = || {
+        root.dev() == exe.dev()
+            || mount_id(tid, "exe").is_ok_and(|mount| mount_id(tid, "root").ok() == Some(mount))
+    };
+    if !is_overlay || !is_of_root() {
         return None;
     }
     let born = |file: &Metadata| file.created().ok();
     let (exe, root): (SystemTime, SystemTime) = (born(exe)?, born(&root)?);
     Some(if exe >= root { Layer::Upper } else { Layer::Lower })
+}
+
+/// The mount on which lies what `/proc/TID/NAME` leads to. Linux tells it since 5.8 (statx(2)).
+fn mount_id(tid: Tid, name: &str) -> io::Result<u64> {
+    let path = CString::new(format!("/proc/{tid}/{name}"))?;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `path` ends in a NUL and `found` has the size that the kernel writes; both outlive the call.
+    let done =
+        unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, libc::STATX_MNT_ID, found.as_mut_ptr()) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: its fields are integers, for which the zeroes it began with are values as good as the kernel's.
+    let found = unsafe { found.assume_init() };
+    if found.stx_mask & libc::STATX_MNT_ID == 0 {
+        Err(io::ErrorKind::Unsupported.into())
+    } else {
+        Ok(found.stx_mnt_id)
+    }
 }
 
 fn ns(seconds: i64, rest: i64) -> u64 {

@@ -5,7 +5,7 @@ use std::{
     ffi::{CStr, OsStr},
     fs::{self, File, Metadata},
     io::{self, Read, Write},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
 };
 
@@ -132,6 +132,12 @@ pub fn relations(tid: Tid) -> io::Result<Relations> {
 /// As [`relations`].
 pub fn thread_group(tid: Tid) -> io::Result<(Pid, Pid)> {
     relations(tid).map(|relations| (relations.process, relations.parent))
+}
+
+/// The PID namespace of this process: the inode of `/proc/self/ns/pid`; 0 if it cannot be read.
+#[must_use]
+pub fn pid_namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino())
 }
 
 /// Room for the longest path made here: `/proc/2147483647/task/2147483647`.

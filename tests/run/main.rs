@@ -9,6 +9,7 @@ mod arguments;
 mod foreign;
 mod inherited;
 mod life;
+mod losses;
 mod link;
 mod order;
 mod programs;

@@ -393,13 +393,7 @@ impl PtraceEngine {
         }
     }
 
-    fn record_end<M: ProducerMemory>(
-        &mut self,
-        tid: Tid,
-        pid: Pid,
-        status: i32,
-        recorder: &mut Recorder<M>,
-    ) {
+    fn record_end<M: ProducerMemory>(&mut self, tid: Tid, pid: Pid, status: i32, recorder: &mut Recorder<M>) {
         let exit = RecordHeader {
             tid: tid.as_u32(),
             pid: pid.as_u32(),

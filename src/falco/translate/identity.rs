@@ -149,9 +149,12 @@ pub(super) fn process(call: Call<'_, '_>, kind: CallKind, out: &mut Batch) -> Re
     let (ts, tid, result) = (call.ts(), call.tid(), call.result());
     match kind {
         CallKind::Setsid => out.event(&table::SETSID_X, ts, tid).own_pid(result).finish(),
-        CallKind::Setpgid => {
-            out.event(&table::SETPGID_X, ts, tid).errno(result).own_pid(call.long(0)).own_pid(call.long(1)).finish()
-        }
+        CallKind::Setpgid => out
+            .event(&table::SETPGID_X, ts, tid)
+            .errno(result)
+            .own_pid(call.long(0))
+            .own_pid(call.long(1))
+            .finish(),
         CallKind::Setrlimit => {
             let [cur, max] = limit(call, 1, call.abi() == Abi::I386);
             let mut writer = out.event(&table::SETRLIMIT_X, ts, tid);

@@ -60,9 +60,7 @@ pub(super) fn clone(
         };
         let process = match (creator, aside) {
             // Of a child that is still there the snapshot tells more than a copy of a creator that it tells of as well.
-            (creator, Some(aside)) if creator.is_none_or(Process::is_doubtful) => {
-                aside.with_parent(parent)
-            }
+            (creator, Some(aside)) if creator.is_none_or(Process::is_doubtful) => aside.with_parent(parent),
             (Some(creator), _) => creator.child(child, parent, clone_flags),
             (None, _) => Process::new(child, parent),
         };
@@ -399,12 +397,7 @@ pub(super) fn exit(
 }
 
 /// Ends a thread or process because its tracer is gone.
-pub(super) fn end(
-    processes: &mut Processes,
-    tid: u32,
-    ts: u64,
-    out: &mut Batch,
-) -> Result<(), EncodeError> {
+pub(super) fn end(processes: &mut Processes, tid: u32, ts: u64, out: &mut Batch) -> Result<(), EncodeError> {
     processes.forget_thread(tid);
     processes.forget(tid);
     write_exit(tid, 0, ts, out)

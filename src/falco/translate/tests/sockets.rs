@@ -103,9 +103,11 @@ fn an_accept_has_the_peer_as_its_source() {
 fn a_dup_of_an_accepted_socket_makes_no_connect_up() {
     let mut feed = Feed::new();
     let ends = |sample: Sample| {
-        sample
-            .capture(CaptureKind::SocketLocal, 0, &inet([10, 0, 0, 9], 80))
-            .capture(CaptureKind::SocketPeer, 0, &inet([1, 2, 3, 4], 5))
+        sample.capture(CaptureKind::SocketLocal, 0, &inet([10, 0, 0, 9], 80)).capture(
+            CaptureKind::SocketPeer,
+            0,
+            &inet([1, 2, 3, 4], 5),
+        )
     };
     feed.tell([ends(call("accept", &[3])).result(6)]);
     assert_eq!(feed.tell([ends(call("dup2", &[6, 0])).result(0)]), [("DUP2_X", 1234)]);

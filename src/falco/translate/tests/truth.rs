@@ -270,7 +270,7 @@ impl Line {
             if self.consumer.as_mut().map(|consumer| consumer.poll(&mut buffer)) != Some(Ok(Poll::Record)) {
                 break;
             }
-            self.translate(&buffer.to_vec());
+            self.translate(&buffer);
             self.backlog = self.backlog.map(|left| left.saturating_sub(1));
         }
         self.catch_up();
