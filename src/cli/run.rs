@@ -233,7 +233,9 @@ impl Run {
         if !is_there && signal.is_none() {
             let seconds = bound.unwrap_or_default().as_secs();
             let socket = link.path().display();
-            say(format_args!("no consumer has connected to {socket} in {seconds} s: the workload starts without"));
+            say(format_args!(
+                "no consumer has connected to {socket} in {seconds} s: the workload starts without"
+            ));
         }
         signal
     }

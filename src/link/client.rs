@@ -35,7 +35,9 @@ pub enum LinkError {
         reason: String,
     },
     /// The tracer is of another version.
-    #[error("it speaks version {found} of the link, and this build speaks {VERSION}: use one release of creance for both")]
+    #[error(
+        "it speaks version {found} of the link, and this build speaks {VERSION}: use one release of creance for both"
+    )]
     Version {
         /// The version found.
         found: u32,
@@ -87,7 +89,8 @@ impl Linked {
             return Err(LinkError::NoHello { reason: "no ring comes with it".into() });
         };
         let memory = Arc::new(MemfdReader::map_reader(ring, control).map_err(LinkError::Map)?);
-        let processes = receive_processes(&connection, &mut buffer).map_err(kernel("waiting for its processes"))?;
+        let processes =
+            receive_processes(&connection, &mut buffer).map_err(kernel("waiting for its processes"))?;
         let (consumer, was_reset) = match Consumer::attach(Arc::clone(&memory)) {
             Err(AttachError::TailOutOfRange { .. }) => (Consumer::attach_at_head(memory), true),
             attached => (attached, false),

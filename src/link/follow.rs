@@ -128,7 +128,8 @@ impl Scout {
     /// The sockets in the directory. One that is not there, or not ours to read, has none.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let names = entries.take(limits::LINK_ENTRIES_MAX).filter_map(|entry| entry.file_name().into_string().ok());
+        let names =
+            entries.take(limits::LINK_ENTRIES_MAX).filter_map(|entry| entry.file_name().into_string().ok());
         names.filter(|name| is_socket_name(name)).collect()
     }
 

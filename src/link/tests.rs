@@ -203,9 +203,8 @@ fn hello(version: u32) -> Vec<u8> {
 
 #[test]
 fn a_hostile_tracer_gets_a_reason_and_no_more_time_than_the_bound() {
-    let send = |message: Vec<u8>| {
-        open_with(move |connection: &Connection| connection.send(&message, &[]).unwrap())
-    };
+    let send =
+        |message: Vec<u8>| open_with(move |connection: &Connection| connection.send(&message, &[]).unwrap());
     assert!(matches!(send(b"GET / HTTP/1.1".to_vec()), LinkError::NoHello { .. }));
     assert!(matches!(send(hello(7)), LinkError::Version { found: 7 }));
     assert!(matches!(send(hello(VERSION)), LinkError::NoHello { reason } if reason.contains("no ring")));
@@ -241,7 +240,8 @@ fn a_follower_finds_tracers_and_finds_them_again() {
 #[test]
 fn names_of_sockets_are_told_from_others() {
     assert!(is_socket_name("creance-0123456789abcdef.sock"));
-    for name in ["creance-.sock", "creance-0123456789abcdeg.sock", ".creance-0123456789abcdef", "other.sock"] {
+    for name in ["creance-.sock", "creance-0123456789abcdeg.sock", ".creance-0123456789abcdef", "other.sock"]
+    {
         assert!(!is_socket_name(name), "{name}");
     }
 }

@@ -23,7 +23,8 @@ impl Settings {
         }
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             let accepted = "a directory, as /run/creance, or link=DIRECTORY";
-            let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?}: expected {accepted}"))?;
+            let (key, value) =
+                pair.split_once('=').with_context(|| format!("{pair:?}: expected {accepted}"))?;
             match (key.trim(), value.trim()) {
                 ("link", "") => bail!("link: the directory is missing"),
                 ("link", value) => settings.link = Some(PathBuf::from(value)),
@@ -65,7 +66,9 @@ mod tests {
 
     #[test]
     fn a_mistake_is_named_with_what_is_accepted() {
-        for (text, wanted) in [("ring=/x", "\"ring\" is no setting"), ("somewhere", "expected"), ("link=", "missing")] {
+        for (text, wanted) in
+            [("ring=/x", "\"ring\" is no setting"), ("somewhere", "expected"), ("link=", "missing")]
+        {
             let error = Settings::default().read(text).unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");
         }

@@ -46,7 +46,11 @@ impl Streams {
         let follower = Follower::start(directory, move |path, error, is_new| {
             failures.links_failed.add(1);
             if is_new {
-                log::warn!("creance: {}: {:#}", path.display(), anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": "));
+                log::warn!(
+                    "creance: {}: {:#}",
+                    path.display(),
+                    anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+                );
             }
         })?;
         Ok(Self {

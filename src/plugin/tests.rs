@@ -74,13 +74,13 @@ impl Falco {
     fn event(&mut self) -> Option<Vec<u8>> {
         match self.0.next_event() {
             Ok(event) => {
-                // SAFETY: the plugin has made this event in memory that lives until the next batch; its header says how
-                // long it is.
+                // SAFETY: the plugin has made this event in memory that lives until the next batch.
                 #[expect(unsafe_code, reason = "the runner gives a bare pointer")]
-                let bytes = unsafe {
-                    let len = (*event.buf).len;
-                    std::slice::from_raw_parts(event.buf.cast::<u8>(), usize::try_from(len).unwrap())
-                };
+                let len = unsafe { (*event.buf).len };
+                let len = usize::try_from(len).unwrap();
+                // SAFETY: as above, and the event is as long as its header says.
+                #[expect(unsafe_code, reason = "the runner gives a bare pointer")]
+                let bytes = unsafe { std::slice::from_raw_parts(event.buf.cast::<u8>(), len) };
                 Some(bytes.to_vec())
             }
             Err(error) => {
@@ -184,9 +184,13 @@ fn losses_are_told_in_band_and_counted() {
     let mut drops = Vec::new();
     for _ in 0..3 {
         let events = falco.until("openat");
-        drops.extend(events.iter().map(|event| seen(event)).filter(|event| event.info.name == "PPME_DROP_E").map(
-            |event| event.number("ratio"),
-        ));
+        drops.extend(
+            events
+                .iter()
+                .map(|event| seen(event))
+                .filter(|event| event.info.name == "PPME_DROP_E")
+                .map(|event| event.number("ratio")),
+        );
     }
     assert_eq!(drops, [3, 2]);
     assert_eq!((falco.metric("records_lost"), falco.metric("records_skipped")), (3, 2));

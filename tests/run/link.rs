@@ -33,7 +33,9 @@ fn has_open(told: &[Told], path: &str) -> bool {
 /// A number out of the statistics.
 fn statistic(finished: &Finished, name: &str) -> u64 {
     let line = finished.stderr.lines().find_map(|line| line.trim_start().strip_prefix(name));
-    line.and_then(|rest| rest.trim().parse().ok()).unwrap_or_else(|| panic!("no {name}: {}", finished.stderr))
+    let value = line.and_then(|rest| rest.trim().parse().ok());
+    assert!(value.is_some(), "no {name}: {}", finished.stderr);
+    value.unwrap_or_default()
 }
 
 #[test]
@@ -160,7 +162,7 @@ struct Flood {
 }
 
 impl Flood {
-    const CALLS: usize = 5_000;
+    const CALLS: u64 = 5_000;
 
     fn start<const N: usize>(flags: [&str; N]) -> Self {
         let (held, path) = directory();
@@ -179,7 +181,7 @@ impl Flood {
 
     /// Waits until the calls are made, and lets the workload go on.
     fn await_calls(&self) {
-        drop(fs::File::open(&self.done).unwrap());
+        drop(fs::File::open(&self.done).expect("the workload opens it too"));
     }
 }
 
@@ -218,7 +220,7 @@ fn without_a_consumer_nothing_is_waited_for() {
         statistic(&finished, "records not read"),
     );
     assert!(lost > 0 && unread == records, "{}", finished.stderr);
-    assert!((records + lost) as usize > Flood::CALLS);
+    assert!(records + lost > Flood::CALLS);
 }
 
 #[test]

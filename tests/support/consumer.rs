@@ -79,7 +79,8 @@ impl Consumer {
     pub(crate) fn next(&mut self) -> Option<Told> {
         let since = Instant::now();
         let consumer = &mut self.found.linked.consumer;
-        while since.elapsed() < LIMIT {
+        loop {
+            assert!(since.elapsed() < LIMIT, "no record in {LIMIT:?}");
             match consumer.poll(&mut self.buffer).expect("the ring makes sense") {
                 Poll::Record => {
                     return Some(Told::of(&Record::parse(&self.buffer).expect("a record in the ring")));
@@ -88,7 +89,6 @@ impl Consumer {
                 Poll::Empty => consumer.wait(Duration::from_millis(100)).expect("a consumer can sleep"),
             }
         }
-        panic!("no record in {LIMIT:?}");
     }
 
     /// Reads to the end.

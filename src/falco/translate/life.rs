@@ -172,7 +172,12 @@ pub(super) fn exec(
         Some([_, effective, _]) => writer.gid(effective),
         None => writer.empty(),
     };
-    let filename = record.capture(CaptureKind::Path).map_or(Text::MISSING, |path| Text::bounded(path.data));
+    // The path of execveat(2) is its second argument, and may start from the directory in the first.
+    let filename = match record.capture(CaptureKind::Path) {
+        Some(path) if path.argument > 0 => call.path_at(path.argument),
+        Some(path) => Text::bounded(path.data),
+        None => Text::MISSING,
+    };
     writer.path(filename).finish()
 }
 

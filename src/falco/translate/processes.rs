@@ -184,7 +184,7 @@ impl Process {
         self.sockets.retain(|socket| socket.fd != fd);
     }
 
-    /// A new program or a new consumer: what sockets are is remembered, but Falco may not know it any more.
+    /// A new consumer: what sockets are is remembered, but Falco does not know it.
     fn untell_sockets(&mut self) {
         for socket in &mut self.sockets {
             socket.is_told = false;
@@ -280,12 +280,9 @@ impl Processes {
         }
     }
 
-    /// A new program has only its first thread.
+    /// A new program has only its first thread. Its descriptors are those of the old one: libsinsp keeps its table too.
     pub(super) fn start_program(&mut self, pid: u32) {
         self.forget_threads(pid);
-        if let Some(process) = self.by_pid.get_mut(&pid) {
-            process.untell_sockets();
-        }
     }
 
     fn forget_threads(&mut self, pid: u32) {
