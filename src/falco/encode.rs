@@ -7,6 +7,8 @@
 
 use std::ffi::CStr;
 
+use memchr::memchr;
+
 use super::{
     socket::{PackedAddress, PackedTuple},
     table::{self, Emptiness, EventInfo, Param, ParamType},
@@ -101,23 +103,34 @@ pub struct Text<'a> {
     directory: &'a [u8],
     separator: &'static [u8],
     name: &'a [u8],
-    is_missing: bool,
+    state: TextState,
+}
+
+/// What is known of a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TextState {
+    /// There is none.
+    Missing,
+    /// Nothing: a NUL has to be looked for.
+    Unchecked,
+    /// It was cut at its first NUL, if it had one.
+    Bounded,
 }
 
 impl<'a> Text<'a> {
     /// A string of which nothing is known: an empty parameter, which Falco shows as `<NA>`.
-    pub const MISSING: Self = Self { directory: b"", separator: b"", name: b"", is_missing: true };
+    pub const MISSING: Self = Self { directory: b"", separator: b"", name: b"", state: TextState::Missing };
 
     /// The string just as it is: the encoder refuses one with a NUL inside or over the bound.
     #[must_use]
     pub const fn exact(bytes: &'a [u8]) -> Self {
-        Self { directory: b"", separator: b"", name: bytes, is_missing: false }
+        Self { directory: b"", separator: b"", name: bytes, state: TextState::Unchecked }
     }
 
     /// The string up to its first NUL or the bound, so that no encoder can refuse it.
     #[must_use]
     pub fn bounded(bytes: &'a [u8]) -> Self {
-        Self::exact(until_nul(bytes, TEXT_BYTES_MAX - 1))
+        Self { state: TextState::Bounded, ..Self::exact(until_nul(bytes, TEXT_BYTES_MAX - 1)) }
     }
 
     /// A name in a directory, `DIRECTORY/NAME`, bounded as a whole: the end is what is cut, since a prefix is what
@@ -127,7 +140,7 @@ impl<'a> Text<'a> {
         let directory = until_nul(directory, TEXT_BYTES_MAX - 2);
         let separator: &[u8] = if directory.ends_with(b"/") { b"" } else { b"/" };
         let room = TEXT_BYTES_MAX - 1 - directory.len() - separator.len();
-        Self { directory, separator, name: until_nul(name, room), is_missing: false }
+        Self { directory, separator, name: until_nul(name, room), state: TextState::Bounded }
     }
 
     const fn len(&self) -> usize {
@@ -135,8 +148,7 @@ impl<'a> Text<'a> {
     }
 
     fn has_nul(&self) -> bool {
-        // `contains` of a byte is a memchr; the separator has none.
-        self.directory.contains(&0) || self.name.contains(&0)
+        self.state == TextState::Unchecked && memchr(0, self.name).is_some()
     }
 
     fn append_to(&self, bytes: &mut Vec<u8>) {
@@ -157,7 +169,7 @@ impl<'a> Text<'a> {
 /// The bytes before the first NUL, at most `len_max` of them.
 pub(super) fn until_nul(bytes: &[u8], len_max: usize) -> &[u8] {
     let bytes = bytes.get(..len_max).unwrap_or(bytes);
-    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
+    memchr(0, bytes).and_then(|len| bytes.get(..len)).unwrap_or(bytes)
 }
 
 /// A value whose type depends on the call: the tables are `driver/dynamic_params_table.c` of falcosecurity/libs.
@@ -278,7 +290,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Begins an event of a thread, as the tracer's PID namespace numbers it. It counts once [`EventWriter::finish`] has succeeded, and is gone otherwise.
+    /// Begins an event of a thread, as the tracer's PID namespace numbers it. It counts once [`EventWriter::finish`] has
+    /// succeeded, and is gone otherwise.
     pub fn event(&mut self, info: &'static EventInfo, ts_ns: u64, tid: i64) -> EventWriter<'_> {
         self.bytes.truncate(self.finished);
         let start = self.finished;
@@ -497,7 +510,7 @@ impl EventWriter<'_> {
     }
 
     fn push_text(&mut self, given: ParamType, text: Text<'_>) -> &mut Self {
-        if text.is_missing {
+        if text.state == TextState::Missing {
             return self.push(given, b"");
         }
         if text.has_nul() {

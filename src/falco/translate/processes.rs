@@ -5,10 +5,9 @@
 //! first. A thread without any later event would be purged at the first scan, so that a `chdir` follows. Read this
 //! before you add state: it lives as long as the process, times [`limits::PROCESSES_MAX`].
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
+
+use foldhash::HashMap;
 
 use super::additions::SocketInfo;
 use crate::{
