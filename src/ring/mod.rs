@@ -36,6 +36,11 @@
 //!     s newer, too long or out of place: error             sleeping = 0
 //!     Discarded or Padding: tail += span         Release
 //!     Committed: copy out, tail += span          Release
+//!
+//! history():
+//!   at = reclaimed
+//!   while at != tail: copy the record at `at` out               producers do not wait for this
+//!     if reclaimed has passed `at`: the copy is void, at = reclaimed    Acquire
 //! ```
 //!
 //! # Why it holds
@@ -48,6 +53,8 @@
 //!   that is too old makes the ring look full, one out of range too (and is counted), and one that is too new costs
 //!   the consumer its own records: they may be overwritten while it reads them.
 //! - **`reclaimed` is also the producers' cache of the tail.** The consumer's cache line is read once in 64 records.
+//! - **History is whole or void.** What a consumer has read stays until `reclaimed` passes it, and a producer writes there
+//!   only afterwards. It is for a new consumer that wants to know how things came to be as they are: nobody waits for it.
 //! - **A wake-up is never lost.** Each side stores its own word, fences, then loads the other's. A discard wakes as a
 //!   commit does: records behind it may have been committed while the consumer could not reach them.
 //! - **No loop depends on the peer.** `reserve` repeats only when another producer has made progress; `reclaim` and
