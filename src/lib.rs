@@ -7,12 +7,13 @@
 //! | 0 | [`limits`], [`counters`], [`abi`] | every bound; what is counted; kernel facts without I/O |
 //! | 1 | [`sys`], [`event`] | the only door to the kernel; the wire format |
 //! | 2 | [`ring`] | the transport |
-//! | 3 | [`interest`], [`container`], [`link`] | what can matter; which container this is; how a consumer gets the ring |
-//! | 4 | [`filter`] | interest to seccomp BPF |
+//! | 3 | [`interest`], [`container`] | what can matter; which container this is |
+//! | 4 | [`filter`], [`link`] | interest to seccomp BPF; how a consumer in another process gets the ring |
 //! | 5 | [`engine`], [`decode`] | calls to records; records to events |
-//! | 6 | [`falco`], [`sink`] | records to events in Falco's own layout; where events go |
-//! | 7 | [`pipeline`] | the one place that knows both an engine and a sink |
-//! | 8 | `cli`, `main`, `plugin` | flags and exit status; Falco's plugin |
+//! | 6 | [`falco`] | records to events in Falco's own layout |
+//! | 7 | [`sink`] | where events go |
+//! | 8 | [`pipeline`] | the one place that knows both an engine and a sink |
+//! | 9 | `cli`, `main`, `plugin` | flags and exit status; Falco's plugin |
 //!
 //! The engine and the decoder never import each other: they share only the wire format and the ring.
 //! The picture is in `docs/architecture.md`.

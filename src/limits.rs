@@ -145,6 +145,10 @@ pub const LOST_EXECS_MAX: usize = 256;
 /// How long either end of a link waits for the other to take or to send one message.
 pub const LINK_WAIT_MS_MAX: u64 = 2_000;
 
+/// How long either end takes for all messages of a connection, so that one which sends a little now and then keeps
+/// nobody else waiting.
+pub const LINK_HELLO_MS_MAX: u64 = 10_000;
+
 /// How often a consumer looks for new tracers.
 pub const LINK_SCAN_MS: u64 = 100;
 
@@ -154,8 +158,9 @@ pub const LINK_RETRY_MS: u64 = 1_000;
 /// Files that are looked at in the directory of the link.
 pub const LINK_ENTRIES_MAX: usize = 1024;
 
-/// Bytes of records about running processes that a consumer takes at its connection.
-pub const LINK_PROCESSES_BYTES_MAX: usize = 1 << 30;
+/// Bytes of records about running processes that a consumer takes at its connection; of processes beyond, it learns
+/// when they are told of in the ring.
+pub const LINK_PROCESSES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes of events that the plugin hands to Falco at once. More would make no call cheaper, and keep the first
 /// waiting.
@@ -179,3 +184,12 @@ pub const SOCKET_MESSAGES_READ_BYTES: usize = 16 * 1024;
 
 /// Bytes of records that were read before, from which a new consumer learns which processes there are.
 pub const HISTORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Threads of one process whose ends are told at once: of a new program, or where their own were lost.
+pub const THREADS_ENDED_MAX: usize = 512;
+
+/// Ancestors that are looked through to see whether a process descends from another; with more it has no parent.
+pub const ANCESTORS_MAX: usize = 1024;
+
+/// Records of one tracer that go out in a row while another tracer has some, whatever their times say.
+pub const TURN_RECORDS_MAX: u32 = 1024;

@@ -178,6 +178,8 @@ impl Run {
             Some(directory) => {
                 let link = self.open_link(directory.as_deref())?;
                 if let Some(signal) = self.wait_consumer(&link, &mut forwarder) {
+                    // Its socket goes before we do.
+                    drop(link);
                     signal::die_by(signal);
                     return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(STATUS_FAILED)));
                 }

@@ -25,10 +25,10 @@ pub(super) enum EcsError {
     /// The endpoint refused.
     #[error("ECS metadata at {url} answers with status {status}")]
     Status { url: String, status: u16 },
-    /// The answer is no metadata.
+    /// The answer is longer than any metadata.
     #[error("ECS metadata at {url} answers more than {ECS_METADATA_BYTES_MAX} bytes")]
     TooLong { url: String },
-    /// The answer is not what the documentation says.
+    /// The answer is no metadata.
     #[error("ECS metadata at {url} answers what is not the metadata of a container")]
     Json { url: String, source: serde_json::Error },
 }

@@ -1,6 +1,11 @@
 //! The consumer's side of one link: connects, checks what it is given, and maps the ring.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{END, Hello, MAGIC, Tracer, VERSION};
 use crate::{
@@ -12,6 +17,8 @@ use crate::{
         shm::{MapReaderError, MemfdReader},
     },
 };
+
+const WAIT: Duration = Duration::from_millis(limits::LINK_WAIT_MS_MAX);
 
 /// A tracer's ring could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +84,8 @@ impl Linked {
     /// [`LinkError`].
     pub fn open(path: &Path) -> Result<Self, LinkError> {
         let kernel = |step| move |source| LinkError::Kernel { step, source };
-        let timeout = Duration::from_millis(limits::LINK_WAIT_MS_MAX);
-        let connection = Connection::open(path, timeout).map_err(|source| match source.kind() {
+        let deadline = Instant::now() + Duration::from_millis(limits::LINK_HELLO_MS_MAX);
+        let connection = Connection::open(path, WAIT).map_err(|source| match source.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => LinkError::Dead,
             _ => LinkError::Kernel { step: "connecting", source },
         })?;
@@ -89,8 +96,8 @@ impl Linked {
             return Err(LinkError::NoHello { reason: "no ring comes with it".into() });
         };
         let memory = Arc::new(MemfdReader::map_reader(ring, control).map_err(LinkError::Map)?);
-        let processes =
-            receive_processes(&connection, &mut buffer).map_err(kernel("waiting for its processes"))?;
+        let processes = receive_processes(&connection, &mut buffer, deadline)
+            .map_err(kernel("waiting for its processes"))?;
         let (consumer, was_reset) = match Consumer::attach(Arc::clone(&memory)) {
             Err(AttachError::TailOutOfRange { .. }) => (Consumer::attach_at_head(memory), true),
             attached => (attached, false),
@@ -122,24 +129,26 @@ pub(super) fn read_hello(message: &[u8]) -> Result<Hello, LinkError> {
     }
 }
 
-/// Receives records until the end of them. What is no record is left out.
-fn receive_processes(connection: &Connection, buffer: &mut [u8]) -> io::Result<Vec<Box<[u8]>>> {
+/// Receives records until the end of them. What is no record is left out, and so is what is too much.
+fn receive_processes(
+    connection: &Connection,
+    buffer: &mut [u8],
+    deadline: Instant,
+) -> io::Result<Vec<Box<[u8]>>> {
     let mut processes = Vec::new();
     let mut bytes = 0;
     loop {
+        connection.set_timeout_until(deadline, WAIT)?;
         let (len, _) = connection.receive(buffer)?;
         let message = buffer.get(..len).unwrap_or_default();
         if message == END {
             return Ok(processes);
         }
-        bytes += len;
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if bytes > limits::LINK_PROCESSES_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "more processes than are taken"));
-        }
-        if Record::parse(message).is_ok() {
+        bytes += len;
+        if bytes <= limits::LINK_PROCESSES_BYTES_MAX && Record::parse(message).is_ok() {
             processes.push(Box::from(message));
         }
     }

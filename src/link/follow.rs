@@ -48,11 +48,12 @@ impl Follower {
         directory: PathBuf,
         complain: impl Fn(&Path, &LinkError, bool) + Send + 'static,
     ) -> io::Result<Self> {
-        // Nobody is connected before there is somebody to read from it.
+        // One at a time: the next tracer is connected when the last one is being read from.
         let (sender, found) = mpsc::sync_channel(0);
         let is_over = Arc::new(AtomicBool::new(false));
-        let scout = Scout { directory, sockets: HashMap::new(), is_over: Arc::clone(&is_over), sender };
-        let thread = thread::Builder::new().name("link".into()).spawn(move || scout.follow(&complain))?;
+        let discovery =
+            Discovery { directory, sockets: HashMap::new(), is_over: Arc::clone(&is_over), sender };
+        let thread = thread::Builder::new().name("link".into()).spawn(move || discovery.follow(&complain))?;
         Ok(Self { found, is_over, thread: Some(thread) })
     }
 
@@ -92,14 +93,14 @@ struct Socket {
     complaint: String,
 }
 
-struct Scout {
+struct Discovery {
     directory: PathBuf,
     sockets: HashMap<String, Socket>,
     is_over: Arc<AtomicBool>,
     sender: mpsc::SyncSender<Found>,
 }
 
-impl Scout {
+impl Discovery {
     fn follow(mut self, complain: &dyn Fn(&Path, &LinkError, bool)) {
         while !self.is_over.load(Ordering::Relaxed) {
             self.scan(complain);

@@ -3,7 +3,8 @@
 //! A tracer listens on a socket of its own in a directory that both can see; a consumer follows all sockets in it.
 //! It needs neither a common IPC namespace nor a network: a volume that two containers share is enough. Read the
 //! protocol below before you edit any file here. Whoever connects may be hostile, and so may whoever listens: no message
-//! is trusted, and nobody waits for the other longer than [`limits::LINK_WAIT_MS_MAX`].
+//! is trusted, and nobody waits for the other longer than [`crate::limits::LINK_WAIT_MS_MAX`] for one message, and
+//! [`crate::limits::LINK_HELLO_MS_MAX`] for all.
 //!
 //! # Protocol
 //! ```text
@@ -26,7 +27,9 @@ mod server;
 #[cfg(test)]
 mod tests;
 use std::{
-    env, fs, io,
+    env,
+    ffi::OsStr,
+    fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -110,21 +113,25 @@ pub fn directory(given: Option<&Path>) -> Result<PathBuf, DirectoryError> {
         let path = path.to_path_buf();
         return make(&path).map(|()| path.clone()).map_err(|source| DirectoryError::Make { path, source });
     }
-    let path = PathBuf::from("/run/creance");
-    let Err(source) = make(&path).and_then(|()| check_writable(&path)) else { return Ok(path) };
-    let Some(runtime) = env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) else {
-        return Err(DirectoryError::NoDefault { source });
-    };
-    let path = Path::new(&runtime).join("creance");
-    make(&path).map(|()| path.clone()).map_err(|source| DirectoryError::Make { path, source })
+    let path = default_directory();
+    make(&path).map(|()| path.clone()).map_err(|source| match env::var_os("XDG_RUNTIME_DIR") {
+        Some(_) => DirectoryError::Make { path, source },
+        None => DirectoryError::NoDefault { source },
+    })
 }
 
-/// The directory that a consumer looks into by default: the one that [`directory`] would choose, without making it.
+/// The directory that both sides use by default: `/run/creance` if it can be written, or made, else
+/// `$XDG_RUNTIME_DIR/creance`.
 #[must_use]
 pub fn default_directory() -> PathBuf {
-    let path = PathBuf::from("/run/creance");
-    match env::var_os("XDG_RUNTIME_DIR").filter(|runtime| !runtime.is_empty()) {
-        Some(runtime) if !path.exists() => Path::new(&runtime).join("creance"),
+    default_below(Path::new("/run"), env::var_os("XDG_RUNTIME_DIR").as_deref())
+}
+
+fn default_below(run: &Path, runtime: Option<&OsStr>) -> PathBuf {
+    let path = run.join("creance");
+    let is_ours = check_writable(if path.exists() { &path } else { run }).is_ok();
+    match runtime.filter(|runtime| !runtime.is_empty()) {
+        Some(runtime) if !is_ours => Path::new(runtime).join("creance"),
         _ => path,
     }
 }

@@ -8,14 +8,14 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
     os::{
-        fd::AsFd,
+        fd::{AsFd, BorrowedFd},
         unix::fs::{FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
     process,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{END, Hello, MAGIC, NAME, Tracer, VERSION, is_socket_name};
@@ -31,6 +31,8 @@ use crate::{
 };
 
 const WAIT: Duration = Duration::from_millis(limits::LINK_WAIT_MS_MAX);
+const HELLO: Duration = Duration::from_millis(limits::LINK_HELLO_MS_MAX);
+const RETRY: Duration = Duration::from_millis(limits::LINK_RETRY_MS);
 
 /// A socket for consumers could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -83,15 +85,16 @@ impl Server {
         remove_dead(directory);
         let (start, end) = NAME;
         let path = directory.join(format!("{start}{id}{end}"));
-        let early = directory.join(format!(".{start}{id}"));
+        // As long as the name itself, so that a path which is too long is refused here.
+        let early = directory.join(format!(".{start}{id}.new"));
         let listener = Arc::new(Listener::bind(&early).map_err(failed)?);
         if let Err(error) = fs::rename(&early, &path) {
             // What is left there, the next tracer does not find either.
             let _ = fs::remove_file(&early);
             return Err(failed(error));
         }
-        let clerk = Clerk { listener: Arc::clone(&listener), memory, presence, processes, hello };
-        let spawned = thread::Builder::new().name("link".into()).spawn(move || clerk.serve());
+        let acceptor = Acceptor { listener: Arc::clone(&listener), memory, presence, processes, hello };
+        let spawned = thread::Builder::new().name("link".into()).spawn(move || acceptor.serve());
         let mut server = Self { path, listener, thread: None };
         server.thread = Some(spawned.map_err(failed)?);
         Ok(server)
@@ -120,9 +123,9 @@ impl Drop for Server {
 fn remove_dead(directory: &Path) {
     let own = nix::unistd::geteuid().as_raw();
     let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten().take(limits::LINK_ENTRIES_MAX) {
-        let is_ours = entry.file_name().to_str().is_some_and(is_socket_name)
-            && entry.metadata().is_ok_and(|file| file.file_type().is_socket() && file.uid() == own);
+    let sockets = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_socket_name));
+    for entry in sockets.take(limits::LINK_ENTRIES_MAX) {
+        let is_ours = entry.metadata().is_ok_and(|file| file.file_type().is_socket() && file.uid() == own);
         if is_ours && !Connection::is_served(&entry.path()) {
             // Another tracer may be doing the same.
             let _ = fs::remove_file(entry.path());
@@ -131,7 +134,7 @@ fn remove_dead(directory: &Path) {
 }
 
 /// Who does the work, on a thread of its own.
-struct Clerk {
+struct Acceptor {
     listener: Arc<Listener>,
     memory: Arc<Memfd>,
     presence: Arc<Presence>,
@@ -139,19 +142,17 @@ struct Clerk {
     hello: Hello,
 }
 
-impl Clerk {
+impl Acceptor {
     fn serve(&self) {
         let mut consumer: Option<Connection> = None;
-        loop {
-            // Without a wait that works this thread would spin: better that nobody can connect.
-            if !seqpacket::wait(&self.listener, consumer.as_ref()).unwrap_or(false) {
-                break;
-            }
+        while !self.listener.is_stopped() {
+            let connection =
+                seqpacket::wait(&self.listener, consumer.as_ref()).and_then(|()| self.listener.accept());
             if consumer.as_ref().is_some_and(Connection::is_hung_up) {
                 consumer = None;
                 self.presence.depart();
             }
-            match self.listener.accept() {
+            match connection {
                 Ok(Some(connection)) => {
                     if let Some(connection) = self.welcome(connection, consumer.is_some()) {
                         consumer = Some(connection);
@@ -159,28 +160,39 @@ impl Clerk {
                     }
                 }
                 Ok(None) => {}
-                Err(_) => break,
+                // No descriptor or memory is left for now, and whoever connects waits on.
+                Err(_) => thread::sleep(RETRY),
             }
+        }
+        if consumer.is_some() {
+            self.presence.depart();
         }
     }
 
     /// Gives whoever has connected what it may have; keeps the connection of a consumer.
     fn welcome(&self, connection: Connection, has_consumer: bool) -> Option<Connection> {
+        let deadline = Instant::now() + HELLO;
         // A peer that does not listen is as good as gone.
-        connection.set_timeout(WAIT).ok()?;
+        let send = |message: &[u8], descriptors: &[BorrowedFd<'_>]| {
+            if self.listener.is_stopped() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            connection.set_timeout_until(deadline, WAIT)?;
+            connection.send(message, descriptors)
+        };
         let refused = match refusal(&connection) {
             None if has_consumer => Some("another consumer is connected".into()),
             refused => refused,
         };
         if refused.is_some() {
             let hello = Hello { refused, ..self.hello.clone() };
-            let _ = connection.send(&serde_json::to_vec(&hello).ok()?, &[]);
+            let _ = send(&serde_json::to_vec(&hello).ok()?, &[]);
             return None;
         }
         let hello = serde_json::to_vec(&self.hello).ok()?;
-        connection.send(&hello, &[self.memory.ring_fd().as_fd(), self.memory.control_fd().as_fd()]).ok()?;
-        (self.processes)(&mut |record| connection.send(record, &[])).ok()?;
-        connection.send(END, &[]).ok()?;
+        send(&hello, &[self.memory.ring_fd().as_fd(), self.memory.control_fd().as_fd()]).ok()?;
+        (self.processes)(&mut |record| send(record, &[])).ok()?;
+        send(END, &[]).ok()?;
         Some(connection)
     }
 }

@@ -220,6 +220,34 @@ fn a_hostile_tracer_gets_a_reason_and_no_more_time_than_the_bound() {
 }
 
 #[test]
+fn a_peer_that_drips_is_given_up() {
+    let memory = Memfd::create(RING_BYTES).unwrap();
+    let ring: [BorrowedFd<'_>; 2] = [memory.ring_fd(), memory.control_fd()];
+    let since = std::time::Instant::now();
+    let dripping = open_with(|connection| {
+        connection.send(&hello(VERSION), &ring).unwrap();
+        while connection.send(b"x", &[]).is_ok() {
+            thread::sleep(Duration::from_millis(limits::LINK_WAIT_MS_MAX / 4));
+        }
+    });
+    assert!(matches!(dripping, LinkError::Kernel { step: "waiting for its processes", .. }));
+    assert!(since.elapsed() < SOON);
+}
+
+#[test]
+fn both_sides_have_the_same_default() {
+    let run = tempfile::tempdir().unwrap();
+    let runtime = Some(OsStr::new("/run/user/7"));
+    let own = run.path().join("creance");
+    assert_eq!(default_below(run.path(), runtime), own, "it can be made");
+    fs::create_dir(&own).unwrap();
+    assert_eq!(default_below(run.path(), runtime), own, "it is there");
+    let absent = run.path().join("absent");
+    assert_eq!(default_below(&absent, runtime), Path::new("/run/user/7/creance"));
+    assert_eq!(default_below(&absent, None), absent.join("creance"));
+}
+
+#[test]
 fn a_follower_finds_tracers_and_finds_them_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_path_buf();

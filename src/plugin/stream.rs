@@ -1,6 +1,6 @@
 //! One tracer's records, read from its ring and made into events.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use super::counters::Counters;
 use crate::{
@@ -30,6 +30,8 @@ pub(super) struct Stream {
     next: Next,
     /// The tracer is gone: what is in its ring is all that will ever be.
     has_died: bool,
+    /// Its ring made no sense, and it will be connected to again.
+    was_given_up: bool,
     sequences: Sequences,
     counters: Arc<Counters>,
     /// What of the translator's own counts has been passed on.
@@ -48,7 +50,7 @@ pub(super) enum Next {
     Announcement,
     /// Introductions, before any record.
     Snapshot,
-    /// The ends of the processes of a tracer that has died.
+    /// The ends of processes that nobody else will tell.
     Ends,
     /// Nothing any more.
     Over,
@@ -56,13 +58,18 @@ pub(super) enum Next {
 
 impl Stream {
     /// A tracer that has just been found. `sequences` are those of an earlier connection to it.
-    pub(super) fn new(found: Found, id_offset: u64, sequences: Sequences, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(
+        mut found: Found,
+        id_offset: u64,
+        sequences: Sequences,
+        counters: Arc<Counters>,
+    ) -> Self {
         let container = &found.linked.tracer.container;
         let announcement = announcement_of(container);
         let mut translator =
             Translator::new().with_id_offset(id_offset).with_container(container.id.as_deref());
-        for process in &found.linked.processes {
-            match Record::parse(process) {
+        for process in mem::take(&mut found.linked.processes) {
+            match Record::parse(&process) {
                 Ok(record) => translator.preload(&record),
                 Err(_) => counters.decode_errors.add(1),
             }
@@ -82,6 +89,7 @@ impl Stream {
             buffer,
             next: Next::Nothing,
             has_died: false,
+            was_given_up: false,
             sequences,
             counters,
             events_refused: 0,
@@ -124,19 +132,20 @@ impl Stream {
                     Next::Nothing
                 }
             },
-            Ok(Poll::Empty) if self.has_died => Next::Ends,
-            Ok(Poll::Empty) => Next::Nothing,
-            Ok(Poll::Closed) => Next::Over,
+            Ok(Poll::Empty) if !self.has_died => Next::Nothing,
+            // Of a workload that has ended in good order nothing is left, unless ends of processes were lost.
+            Ok(Poll::Empty | Poll::Closed) => Next::Ends,
             Err(_) => self.give_up(),
         }
     }
 
     /// The ring makes no sense where we are. Whoever connects next begins at its head, with the processes as they are
-    /// then; what is lost shows in the numbers of the records.
+    /// then, so those of now are ended; what is lost shows in the numbers of the records.
     fn give_up(&mut self) -> Next {
         self.counters.rings_reset.add(1);
         self.found.linked.consumer.skip_to_head();
-        Next::Over
+        self.was_given_up = true;
+        Next::Ends
     }
 
     /// Appends the events of what [`Self::look`] has found.
@@ -207,9 +216,9 @@ impl Stream {
         }
     }
 
-    /// The tracer's id, and the numbers that its next records should have.
-    pub(super) fn into_sequences(self) -> (String, Sequences) {
-        (self.found.linked.tracer.id, self.sequences)
+    /// The tracer's id, and the numbers that its next records should have, if there may be any.
+    pub(super) fn into_sequences(self) -> (String, Option<Sequences>) {
+        (self.found.linked.tracer.id, Some(self.sequences).filter(|_| self.was_given_up))
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Streams {
     namespaces: Vec<u64>,
     /// Of tracers that were connected before.
     sequences: HashMap<String, Sequences>,
+    /// The tracer that had the last turn, and how many records it had in a row.
+    turn: (usize, u32),
     counters: Arc<Counters>,
     latency_ns: Histogram<u64>,
 }
@@ -58,6 +60,7 @@ impl Streams {
             streams: Vec::new(),
             namespaces: vec![procfs::pid_namespace()],
             sequences: HashMap::new(),
+            turn: (0, 0),
             counters,
             latency_ns: histogram_ns(),
         })
@@ -111,7 +114,13 @@ impl Streams {
 
     fn adopt(&mut self, found: Found) {
         let tracer = &found.linked.tracer;
-        let namespace = self.namespaces.iter().position(|known| *known == tracer.pid_namespace);
+        // 0 is not known, and so none that was met before.
+        let is_same = |known: &u64| *known == tracer.pid_namespace && *known != 0;
+        let namespace = self.namespaces.iter().position(is_same);
+        if namespace.is_none() && self.namespaces.len() > limits::LINK_ENTRIES_MAX {
+            self.counters.links_failed.add(1);
+            return;
+        }
         let namespace = namespace.unwrap_or_else(|| {
             self.namespaces.push(tracer.pid_namespace);
             self.namespaces.len() - 1
@@ -127,18 +136,21 @@ impl Streams {
     fn dismiss(&mut self, at: usize) {
         let (id, sequences) = self.streams.remove(at).into_sequences();
         log::info!("creance: tracer {id} is gone");
-        if self.sequences.len() < limits::LINK_ENTRIES_MAX {
+        if let Some(sequences) = sequences.filter(|_| self.sequences.len() < limits::LINK_ENTRIES_MAX) {
             self.sequences.insert(id, sequences);
         }
         self.counters.tracers_connected.set(self.streams.len() as u64);
     }
 
-    /// Which tracer goes next: what is no record goes before any.
+    /// Which tracer goes next: what is no record goes before any, then the oldest record. One whose records never end
+    /// lets the others have their turn all the same.
     fn earliest(&mut self) -> Option<usize> {
-        let mut earliest = None;
+        let (last, in_row) = self.turn;
+        let mut earliest: Option<(usize, u64)> = None;
         for (at, stream) in self.streams.iter_mut().enumerate() {
             let time = match stream.look() {
                 Next::Nothing => continue,
+                Next::Record(_) if at == last && in_row >= limits::TURN_RECORDS_MAX => u64::MAX,
                 Next::Record(exit_ns) => exit_ns,
                 Next::Announcement | Next::Snapshot | Next::Ends | Next::Over => return Some(at),
             };
@@ -146,6 +158,8 @@ impl Streams {
                 earliest = Some((at, time));
             }
         }
-        earliest.map(|(at, _)| at)
+        let (at, _) = earliest?;
+        self.turn = (at, if at == last && in_row < limits::TURN_RECORDS_MAX { in_row + 1 } else { 0 });
+        Some(at)
     }
 }

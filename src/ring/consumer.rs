@@ -177,17 +177,16 @@ impl<M: Memory> Consumer<M> {
     /// the last `bytes_max` bytes.
     #[must_use]
     pub fn history(&self, bytes_max: u64) -> History<'_, M> {
-        let mut history = History { consumer: self, at: self.reclaimed() };
+        let mut history = History { consumer: self, at: self.tail.wrapping_sub(self.left_of_history()) };
         while self.tail.wrapping_sub(history.at) > bytes_max && history.step().is_some() {}
         history
     }
 
-    /// Where that which is still there begins, if the ring makes sense; the tail otherwise.
-    fn reclaimed(&self) -> u64 {
+    /// Bytes before the tail that no producer may write to yet; 0 if the ring makes no sense.
+    fn left_of_history(&self) -> u64 {
         let reclaimed = load_acquire::<M>(&self.memory.producers().reclaimed);
-        let is_honest = Geometry::is_aligned(reclaimed)
-            && self.tail.wrapping_sub(reclaimed) <= self.geometry.ring_bytes();
-        if is_honest { reclaimed } else { self.tail }
+        let left = self.tail.wrapping_sub(reclaimed);
+        if Geometry::is_aligned(reclaimed) && left <= self.geometry.ring_bytes() { left } else { 0 }
     }
 
     fn stamp(&self) -> u64 {
@@ -249,11 +248,11 @@ impl<M: Memory> History<'_, M> {
             // Acquire: the copy is done before `reclaimed` is asked. A producer writes only what `reclaimed` has passed,
             // so what it has not passed yet is whole.
             M::Atomics::fence(Ordering::Acquire);
-            let reclaimed = self.consumer.reclaimed();
-            if self.consumer.tail.wrapping_sub(reclaimed) >= self.consumer.tail.wrapping_sub(from) {
+            let still_there = self.consumer.left_of_history();
+            if still_there >= self.consumer.tail.wrapping_sub(from) {
                 return true;
             }
-            self.at = reclaimed;
+            self.at = self.consumer.tail.wrapping_sub(still_there);
         }
     }
 
@@ -267,9 +266,10 @@ impl<M: Memory> History<'_, M> {
         let (len, span) = match consumer.geometry.read(self.at, consumer.stamp_at(self.at)) {
             Reading::Record { len, span } => (Some(len), span),
             Reading::Skip { span } => (None, span),
-            Reading::Pending | Reading::Corrupt => (None, left),
+            // A producer may have come by: what is still there begins later. If none has, this is no place to go on from.
+            Reading::Pending | Reading::Corrupt => (None, left - consumer.left_of_history().min(left)),
         };
-        self.at = self.at.wrapping_add(span.min(left));
+        self.at = self.at.wrapping_add(if span == 0 { left } else { span.min(left) });
         Some(len)
     }
 }

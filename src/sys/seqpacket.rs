@@ -1,12 +1,15 @@
 //! Sockets in the file system that keep messages whole and carry descriptors: `SOCK_SEQPACKET` (unix(7)).
 //!
 //! No call here waits longer than it was told to: the peer may be stopped or hostile.
+#![expect(unsafe_code, reason = "the safe wrapper of recvmsg(2) loses descriptors of a message that was cut")]
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    io::{self, IoSlice},
+    mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
-    time::Duration,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -14,9 +17,8 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         socket::{
-            AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag,
-            SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt,
-            shutdown, socket, sockopt,
+            AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr,
+            accept4, bind, connect, getsockopt, listen, sendmsg, setsockopt, shutdown, socket, sockopt,
         },
         stat::{Mode, fchmod},
         time::TimeVal,
@@ -26,8 +28,9 @@ use nix::{
 /// Connections that the kernel keeps before they are accepted. More of them are refused with `EAGAIN`.
 const BACKLOG: i32 = 8;
 
-/// Descriptors that one message may bring.
-const DESCRIPTORS_MAX: usize = 2;
+/// Words of control data that one message may bring: a header of 16 bytes and two descriptors. The kernel puts no more
+/// descriptors into our table than there is room for.
+const CONTROL_WORDS: usize = 3;
 
 /// Who is at the other end, at the time of its connect(2) or listen(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +43,10 @@ pub struct Peer {
 
 /// A socket that others can connect to by its path.
 #[derive(Debug)]
-pub struct Listener(OwnedFd);
+pub struct Listener {
+    fd: OwnedFd,
+    is_stopped: AtomicBool,
+}
 
 impl Listener {
     /// Makes a socket at `path`, which only its owner and root may connect to, and listens.
@@ -54,7 +60,7 @@ impl Listener {
         fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR)?;
         bind(fd.as_raw_fd(), &address)?;
         listen(&fd, Backlog::new(BACKLOG)?)?;
-        Ok(Self(fd))
+        Ok(Self { fd, is_stopped: AtomicBool::new(false) })
     }
 
     /// Accepts one connection; `None` if nobody waits for it.
@@ -62,7 +68,7 @@ impl Listener {
     /// # Errors
     /// What accept(2) says.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
-        match accept4(&self.0, SockFlag::SOCK_CLOEXEC) {
+        match accept4(&self.fd, SockFlag::SOCK_CLOEXEC) {
             Ok(fd) => Ok(Some(Connection(fd))),
             // The peer may be gone again already.
             Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => Ok(None),
@@ -72,14 +78,22 @@ impl Listener {
 
     /// Refuses whoever connects from now on, and wakes who waits in [`wait`].
     pub fn stop(&self) {
+        // Relaxed: nothing else depends on it.
+        self.is_stopped.store(true, Ordering::Relaxed);
         // It fails only if that has been done before.
-        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Whether [`Self::stop`] was called.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -133,6 +147,20 @@ impl Connection {
         Ok(())
     }
 
+    /// Bounds the next wait for the peer by `timeout` and by a deadline.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; what setsockopt(2) says.
+    pub fn set_timeout_until(&self, deadline: Instant, timeout: Duration) -> io::Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // A timeout of zero would be none (socket(7)).
+        if left < Duration::from_millis(1) {
+            Err(io::ErrorKind::TimedOut.into())
+        } else {
+            self.set_timeout(timeout.min(left))
+        }
+    }
+
     /// Sends one message and descriptors with it.
     ///
     /// # Errors
@@ -153,28 +181,28 @@ impl Connection {
     /// What recvmsg(2) says: `EAGAIN` if no message comes in time; `InvalidData` for a message longer than `buffer` or
     /// one with too many descriptors.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        let mut slice = [IoSliceMut::new(buffer)];
-        let mut control = nix::cmsg_space!([i32; DESCRIPTORS_MAX]);
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut slice, Some(&mut control), flags)?;
-        let mut descriptors = Vec::new();
-        // Even of a message that is refused below: whatever came is ours to close.
-        for part in message.cmsgs().into_iter().flatten() {
-            if let ControlMessageOwned::ScmRights(numbers) = part {
-                for number in numbers {
-                    // SAFETY: the kernel has just put this descriptor into our table, and tells of it once.
-                    #[expect(unsafe_code, reason = "nix gives the numbers alone")]
-                    descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
-                }
-            }
-        }
-        if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        let mut control = [0_u64; CONTROL_WORDS];
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        // SAFETY: all fields of a `msghdr` are integers and pointers, for which zeroes are values.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = size_of_val(&control);
+        // SAFETY: the header points to `part`, and through it to `buffer`, and to `control`, each with its length; the
+        // kernel writes no further, and all of them outlive the call.
+        let len = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+        let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+        // Even of a message that is refused below: whatever came is ours to close. A library that gives up on a
+        // truncated message would leave it open.
+        let descriptors = descriptors_of(&header);
+        if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "a message longer than any that is expected",
             ));
         }
-        Ok((message.bytes, descriptors))
+        Ok((len, descriptors))
     }
 
     /// Whether the peer is gone. What it has sent before may still be there.
@@ -194,24 +222,49 @@ impl AsFd for Connection {
     }
 }
 
-/// Waits until somebody connects or the peer of `connection` is gone; tells whether the listener still listens.
+/// Waits until somebody connects, the peer of `connection` is gone, or the listener is stopped.
 ///
 /// # Errors
 /// What poll(2) says.
-pub fn wait(listener: &Listener, connection: Option<&Connection>) -> io::Result<bool> {
+pub fn wait(listener: &Listener, connection: Option<&Connection>) -> io::Result<()> {
     let listening = PollFd::new(listener.as_fd(), PollFlags::POLLIN);
     // The end of the peer is told without being asked for (poll(2)). A listener stands in for a connection that there
     // is none of.
     let peer = connection.map_or_else(|| listener.as_fd(), Connection::as_fd);
     let mut polled = [listening, PollFd::new(peer, PollFlags::empty())];
     match poll(&mut polled, PollTimeout::NONE) {
-        Ok(_) => {
-            let [listening, _] = &polled;
-            Ok(!listening.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
-        }
-        Err(Errno::EINTR) => Ok(true),
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Takes the descriptors that the kernel has put into our table with a message.
+fn descriptors_of(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut descriptors = Vec::new();
+    // SAFETY: the control buffer is as long as the header says, and the kernel has filled it.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: it is not null, so it points to a whole header within the control buffer, which is aligned for it.
+        let part = unsafe { *next };
+        if (part.cmsg_level, part.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: it points to a header, behind which the data begins.
+            let data = unsafe { libc::CMSG_DATA(next) };
+            // SAFETY: CMSG_LEN only computes.
+            let before = unsafe { libc::CMSG_LEN(0) };
+            let count = part.cmsg_len.saturating_sub(before as usize) / size_of::<i32>();
+            for at in 0..count {
+                // SAFETY: the kernel has written `count` numbers there.
+                let number = unsafe { data.cast::<i32>().add(at) };
+                // SAFETY: as above; it need not be aligned.
+                let number = unsafe { number.read_unaligned() };
+                // SAFETY: the kernel has just put this descriptor into our table, and tells of it once.
+                descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+        // SAFETY: `next` is one of the headers of `header`.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+    descriptors
 }
 
 fn new_socket(flags: SockFlag) -> nix::Result<OwnedFd> {
@@ -257,11 +310,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_refused_and_its_descriptors_closed() {
+    fn a_message_that_is_refused_leaves_no_descriptor_open() {
         let (directory, _listener, client, server) = pair();
         let (reader, writer) = nix::unistd::pipe().unwrap();
         server.send(&[1; 32], &[writer.as_fd()]).unwrap();
-        assert_eq!(client.receive(&mut [0; 16]).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        server.send(b"too many", &[writer.as_fd(); 7]).unwrap();
+        for _ in 0..2 {
+            assert_eq!(client.receive(&mut [0; 16]).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
         drop((writer, directory));
         assert_eq!(nix::unistd::read(&reader, &mut [0; 1]), Ok(0), "no writer is left");
     }
@@ -293,7 +349,8 @@ mod tests {
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| wait(&listener, Some(&server)).unwrap());
             listener.stop();
-            assert!(!waiting.join().unwrap());
+            waiting.join().unwrap();
+            assert!(listener.is_stopped());
         });
     }
 

@@ -93,6 +93,7 @@ fn a_signal_ends_the_wait_for_a_consumer() {
     let finished = running.finish();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&finished.status), Some(libc::SIGTERM));
     assert_eq!(finished.stdout(), "");
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "the socket is removed");
 }
 
 #[test]
