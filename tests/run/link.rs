@@ -197,7 +197,8 @@ fn a_hung_consumer_holds_the_workload_within_the_bound_and_losses_are_counted_ex
     let finished = flood.workload.join().unwrap();
     assert!(succeeded(&finished), "{}", finished.stderr);
     assert!(lost > 0 && lost == statistic(&finished, "records lost"), "{lost}: {}", finished.stderr);
-    assert_eq!(statistic(&finished, "waits for ring room"), 1);
+    // Once when the ring had filled up, and perhaps when it did so again while it was being read.
+    assert!((1..=3).contains(&statistic(&finished, "waits for ring room")), "{}", finished.stderr);
     // What comes after the loss is right again.
     let loss = told.iter().rposition(|one| one.kind == RecordKind::Loss).unwrap();
     assert!(has_open(&told[loss..], "/etc/group"));
