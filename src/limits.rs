@@ -191,5 +191,8 @@ pub const THREADS_ENDED_MAX: usize = 512;
 /// Ancestors that are looked through to see whether a process descends from another; with more it has no parent.
 pub const ANCESTORS_MAX: usize = 1024;
 
-/// Records of one tracer that go out in a row while another tracer has some, whatever their times say.
+/// Longest time that a user may let one stop be held: an hour.
+pub const HOLD_MS_MAX: u64 = 3_600_000;
+
+/// Records of one tracer that go out while another tracer has some, whatever their times say.
 pub const TURN_RECORDS_MAX: u32 = 1024;

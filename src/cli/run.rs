@@ -65,7 +65,8 @@ pub(super) struct Run {
     on_full: OnFull,
 
     /// Hold one stop of the workload for at most so many milliseconds when the ring is full
-    #[arg(long, value_name = "MS", default_value_t = limits::FULL_RING_HOLD_MS_MAX)]
+    #[arg(long, value_name = "MS", default_value_t = limits::FULL_RING_HOLD_MS_MAX,
+        value_parser = clap::value_parser!(u64).range(..=limits::HOLD_MS_MAX))]
     hold_max: u64,
 
     /// Size of the ring: a power of two

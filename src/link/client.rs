@@ -1,13 +1,14 @@
 //! The consumer's side of one link: connects, checks what it is given, and maps the ring.
 
 use std::{
+    ffi::OsStr,
     io,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{END, Hello, MAGIC, Tracer, VERSION};
+use super::{END, Hello, MAGIC, Tracer, VERSION, socket_name};
 use crate::{
     event::Record,
     limits,
@@ -92,6 +93,10 @@ impl Linked {
         let mut buffer = vec![0; limits::RECORD_BYTES_MAX];
         let (len, descriptors) = connection.receive(&mut buffer).map_err(kernel("waiting for its hello"))?;
         let hello = read_hello(buffer.get(..len).unwrap_or_default())?;
+        // Others go by the id: in logs, and when they meet the tracer again.
+        if path.file_name().and_then(OsStr::to_str) != Some(&socket_name(&hello.tracer.id)) {
+            return Err(LinkError::NoHello { reason: "its id is not that of its socket".into() });
+        }
         let Ok([ring, control]) = <[_; 2]>::try_from(descriptors) else {
             return Err(LinkError::NoHello { reason: "no ring comes with it".into() });
         };

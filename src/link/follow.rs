@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     fs, io,
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
@@ -129,9 +130,9 @@ impl Discovery {
     /// The sockets in the directory. One that is not there, or not ours to read, has none.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let names =
-            entries.take(limits::LINK_ENTRIES_MAX).filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter(|name| is_socket_name(name)).collect()
+        let sockets = entries.filter(|entry| entry.file_type().is_ok_and(|file| file.is_socket()));
+        let names = sockets.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| is_socket_name(name)).take(limits::LINK_ENTRIES_MAX).collect()
     }
 
     fn connect(&mut self, name: String, complain: &dyn Fn(&Path, &LinkError, bool)) {

@@ -149,6 +149,12 @@ fn check_writable(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The name of the socket of the tracer with this id.
+fn socket_name(id: &str) -> String {
+    let (start, end) = NAME;
+    format!("{start}{id}{end}")
+}
+
 /// Whether a file of this name is the socket of a tracer.
 fn is_socket_name(name: &str) -> bool {
     let (start, end) = NAME;

@@ -9,7 +9,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::fs::{FileTypeExt, MetadataExt},
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     process,
@@ -18,13 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{END, Hello, MAGIC, NAME, Tracer, VERSION, is_socket_name};
+use super::{END, Hello, MAGIC, Tracer, VERSION, is_socket_name, socket_name};
 use crate::{
     container::ContainerIdentity,
     limits,
     ring::Presence,
     sys::{
-        Pid, Tid, procfs,
+        Pid, procfs,
         seqpacket::{self, Connection, Listener},
         shm::Memfd,
     },
@@ -83,12 +83,13 @@ impl Server {
             },
         };
         remove_dead(directory);
-        let (start, end) = NAME;
-        let path = directory.join(format!("{start}{id}{end}"));
+        let path = directory.join(socket_name(&id));
         // As long as the name itself, so that a path which is too long is refused here.
-        let early = directory.join(format!(".{start}{id}.new"));
+        let early = directory.join(format!(".creance-{id}.new"));
         let listener = Arc::new(Listener::bind(&early).map_err(failed)?);
-        if let Err(error) = fs::rename(&early, &path) {
+        // The socket has its mode from us, less the umask.
+        let owner = fs::Permissions::from_mode(0o600);
+        if let Err(error) = fs::set_permissions(&early, owner).and_then(|()| fs::rename(&early, &path)) {
             // What is left there, the next tracer does not find either.
             let _ = fs::remove_file(&early);
             return Err(failed(error));
@@ -208,12 +209,24 @@ fn refusal(connection: &Connection) -> Option<String> {
         return Some(format!("user {} may not read what user {own} traces", peer.uid));
     }
     // The workload is often of our own user, and would hide from Falco by taking its place. A peer in a namespace
-    // that we cannot see has no id here, and is nobody that we trace. One of another user may be hidden from us, but
-    // then it is none of our tracees either (proc(5), hidepid).
-    let is_traced = peer.pid != 0
-        && match procfs::relations(Tid(peer.pid)) {
-            Ok(relations) => relations.is_traced_by(Pid(process::id().cast_signed())),
-            Err(_) => peer.uid == own,
-        };
-    is_traced.then(|| "the workload may not read what is recorded of it".into())
+    // that we cannot see has no id here, and is nobody that we trace.
+    let is_workload = peer.pid != 0 && is_workload(Pid(peer.pid), peer.uid == own);
+    is_workload.then(|| "the workload may not read what is recorded of it".into())
+}
+
+/// Whether a process is traced by us, or descends from one that is or from us: a child made with CLONE_UNTRACED is not
+/// traced itself. One of another user may be hidden from us, but then it is none of ours either (proc(5), hidepid).
+fn is_workload(pid: Pid, is_visible: bool) -> bool {
+    let own = Pid(process::id().cast_signed());
+    let mut next = pid;
+    for _ in 0..limits::LINEAGE_MAX {
+        match procfs::relations(next.leader()) {
+            Ok(relations) if relations.is_traced_by(own) || relations.parent == own => return true,
+            Ok(relations) if relations.parent.0 == 0 => return false,
+            Ok(relations) => next = relations.parent,
+            // It has just ended: nobody who means well does so now.
+            Err(_) => return next == pid && is_visible,
+        }
+    }
+    false
 }

@@ -169,7 +169,7 @@ fn sockets_of_dead_tracers_are_removed_and_those_of_living_ones_stay() {
 /// What [`Linked::open`] makes of a peer that does this.
 fn open_with(peer: impl FnOnce(&Connection) + Send) -> LinkError {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("socket");
+    let path = directory.path().join(socket_name("0123456789abcdef"));
     let listener = Listener::bind(&path).unwrap();
     let (done, wait) = mpsc::channel::<()>();
     thread::scope(|scope| {
@@ -207,6 +207,8 @@ fn a_hostile_tracer_gets_a_reason_and_no_more_time_than_the_bound() {
         |message: Vec<u8>| open_with(move |connection: &Connection| connection.send(&message, &[]).unwrap());
     assert!(matches!(send(b"GET / HTTP/1.1".to_vec()), LinkError::NoHello { .. }));
     assert!(matches!(send(hello(7)), LinkError::Version { found: 7 }));
+    let other = String::from_utf8(hello(VERSION)).unwrap().replace("0123456789abcdef", "\\u001b[2J");
+    assert!(matches!(send(other.into_bytes()), LinkError::NoHello { reason } if reason.contains("its id")));
     assert!(matches!(send(hello(VERSION)), LinkError::NoHello { reason } if reason.contains("no ring")));
     let silent = open_with(|_| {});
     assert!(matches!(silent, LinkError::Kernel { step: "waiting for its hello", .. }));

@@ -28,6 +28,8 @@ pub(super) struct Stream {
     catching_up_to: Option<u64>,
     buffer: RecordBuffer,
     next: Next,
+    /// Records taken in this turn.
+    taken: u32,
     /// The tracer is gone: what is in its ring is all that will ever be.
     has_died: bool,
     /// Its ring made no sense, and it will be connected to again.
@@ -88,6 +90,7 @@ impl Stream {
             catching_up_to,
             buffer,
             next: Next::Nothing,
+            taken: 0,
             has_died: false,
             was_given_up: false,
             sequences,
@@ -148,6 +151,15 @@ impl Stream {
         Next::Ends
     }
 
+    /// Whether as many records were taken as go out before those of other tracers have their turn.
+    pub(super) const fn has_had_turn(&self) -> bool {
+        self.taken >= limits::TURN_RECORDS_MAX
+    }
+
+    pub(super) const fn begin_turn(&mut self) {
+        self.taken = 0;
+    }
+
     /// Appends the events of what [`Self::look`] has found.
     pub(super) fn take(&mut self, now_ns: u64, out: &mut Batch) {
         match self.next {
@@ -182,6 +194,7 @@ impl Stream {
     fn record(&mut self, out: &mut Batch) {
         let Ok(record) = Record::parse(&self.buffer) else { return };
         self.counters.records.add(1);
+        self.taken = self.taken.saturating_add(1);
         let skipped = count(&mut self.sequences, record.header(), record.kind());
         if skipped > 0 {
             self.counters.records_skipped.add(skipped);

@@ -35,8 +35,6 @@ pub(super) struct Streams {
     namespaces: Vec<u64>,
     /// Of tracers that were connected before.
     sequences: HashMap<String, Sequences>,
-    /// The tracer that had the last turn, and how many records it had in a row.
-    turn: (usize, u32),
     counters: Arc<Counters>,
     latency_ns: Histogram<u64>,
 }
@@ -60,7 +58,6 @@ impl Streams {
             streams: Vec::new(),
             namespaces: vec![procfs::pid_namespace()],
             sequences: HashMap::new(),
-            turn: (0, 0),
             counters,
             latency_ns: histogram_ns(),
         })
@@ -142,24 +139,24 @@ impl Streams {
         self.counters.tracers_connected.set(self.streams.len() as u64);
     }
 
-    /// Which tracer goes next: what is no record goes before any, then the oldest record. One whose records never end
-    /// lets the others have their turn all the same.
+    /// Which tracer goes next: what is no record goes before any, then the oldest record. One that has had its turn lets
+    /// all others that have a record go first, whatever their times say.
     fn earliest(&mut self) -> Option<usize> {
-        let (last, in_row) = self.turn;
-        let mut earliest: Option<(usize, u64)> = None;
+        let mut earliest: Option<(usize, (bool, u64))> = None;
         for (at, stream) in self.streams.iter_mut().enumerate() {
             let time = match stream.look() {
                 Next::Nothing => continue,
-                Next::Record(_) if at == last && in_row >= limits::TURN_RECORDS_MAX => u64::MAX,
-                Next::Record(exit_ns) => exit_ns,
+                Next::Record(exit_ns) => (stream.has_had_turn(), exit_ns),
                 Next::Announcement | Next::Snapshot | Next::Ends | Next::Over => return Some(at),
             };
             if earliest.is_none_or(|(_, earliest)| time < earliest) {
                 earliest = Some((at, time));
             }
         }
-        let (at, _) = earliest?;
-        self.turn = (at, if at == last && in_row < limits::TURN_RECORDS_MAX { in_row + 1 } else { 0 });
+        let (at, (have_all_had_turns, _)) = earliest?;
+        if have_all_had_turns {
+            self.streams.iter_mut().for_each(Stream::begin_turn);
+        }
         Some(at)
     }
 }

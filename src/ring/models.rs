@@ -137,7 +137,7 @@ fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Writes one record full of `byte`, if there is room.
-fn try_write(producer: &Producer<Modelled>, byte: u8, len: usize) -> bool {
+fn try_write<M: ProducerMemory>(producer: &Producer<M>, byte: u8, len: usize) -> bool {
     match producer.reserve(len) {
         Ok(mut record) => {
             record.fill(byte);
@@ -299,5 +299,88 @@ fn no_forged_tail_makes_two_producers_write_the_same_granules() {
         }
         first.join().unwrap();
         second.join().unwrap();
+    });
+}
+
+/// A memory whose data may be read while it is overwritten, as [`History`] does: the first word of each granule is an
+/// atomic of the model that counts how often the granule was written.
+struct Rewritten {
+    modelled: Arc<Modelled>,
+    versions: Box<[AtomicU64]>,
+}
+
+impl Rewritten {
+    fn new(ring_bytes: usize) -> Arc<Self> {
+        let modelled = Modelled::new(ring_bytes, 0);
+        let versions = (0..modelled.geometry.granules()).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { modelled, versions })
+    }
+}
+
+impl Memory for Rewritten {
+    type Atomics = Loom;
+
+    fn geometry(&self) -> Geometry {
+        self.modelled.geometry()
+    }
+
+    fn producers(&self) -> &ProducersPage<Loom> {
+        self.modelled.producers()
+    }
+
+    fn consumer(&self) -> &ConsumerPage<Loom> {
+        self.modelled.consumer()
+    }
+
+    fn stamps(&self) -> Stamps<'_, Loom> {
+        self.modelled.stamps()
+    }
+
+    fn is_attached(&self) -> &AtomicBool {
+        self.modelled.is_attached()
+    }
+
+    unsafe fn copy_out(&self, first: usize, words: &mut [u64]) {
+        words[0] = self.versions[first].load(Ordering::Relaxed);
+    }
+
+    fn sleep(&self, timeout: Duration) -> io::Result<()> {
+        self.modelled.sleep(timeout)
+    }
+
+    fn wake(&self) -> io::Result<()> {
+        self.modelled.wake()
+    }
+}
+
+// SAFETY: as for `Modelled`, whose regions these are.
+unsafe impl ProducerMemory for Rewritten {
+    fn bytes(&self, first: usize, len: usize) -> NonNull<u8> {
+        let version = &self.versions[first];
+        // Its one writer is who has reserved it.
+        version.store(version.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.modelled.bytes(first, len)
+    }
+}
+
+#[test]
+fn what_history_gives_was_not_overwritten_meanwhile() {
+    explore(3, || {
+        let memory = Rewritten::new(128);
+        let producer = Producer::new(Arc::clone(&memory));
+        let mut consumer = Consumer::attach(memory).unwrap();
+        let mut out = RecordBuffer::new();
+        for byte in [1, 2] {
+            assert!(try_write(&producer, byte, 64));
+            assert_eq!(consumer.poll(&mut out), Ok(Poll::Record));
+        }
+        let reader = thread::spawn(move || {
+            let mut history = consumer.history(u64::MAX);
+            while history.next(&mut out) {
+                assert_eq!(out[..8], 1_u64.to_ne_bytes(), "this was overwritten while it was copied");
+            }
+        });
+        assert!(try_write(&producer, 3, 64));
+        reader.join().unwrap();
     });
 }

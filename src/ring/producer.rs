@@ -84,6 +84,9 @@ impl<M: ProducerMemory> Producer<M> {
                 Err(moved) => head = moved,
             }
         };
+        // Release: pairs with the Acquire fence in `History::next`. Whoever sees a byte that is written from here on also
+        // sees a `reclaimed` that has passed what the byte belonged to. No instruction on x86.
+        M::Atomics::fence(Ordering::Release);
         self.pad(head, place);
         Ok(Reservation { producer: self, start: place.start, len })
     }

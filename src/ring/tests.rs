@@ -353,6 +353,110 @@ fn two_producers_under_load_lose_nothing_on_a_memfd() {
     stress(Arc::new(memory));
 }
 
+/// The number of a record that `write_numbered` has made, if the record is whole.
+fn checked_number(record: &[u8]) -> u32 {
+    let number = u32::from_le_bytes(record[1..5].try_into().unwrap());
+    let [low, ..] = number.to_le_bytes();
+    let len = if number % 7 == 3 { 5 } else { 5 + usize::from(low) % 190 };
+    assert_eq!(record.len(), len, "record {number}");
+    assert!(record[5..].iter().all(|byte| *byte == low), "record {number} is torn");
+    number
+}
+
+#[test]
+fn history_that_is_overtaken_goes_on_where_nothing_is_overwritten() {
+    let (producer, mut consumer) = pair(1 << 14, 0);
+    let write_next = |number: u32| write(&producer, &number.to_le_bytes());
+    for number in 0..256 {
+        write_next(number).unwrap();
+        assert!(read(&mut consumer).is_some());
+    }
+    let mut out = RecordBuffer::new();
+    let mut history = consumer.history(u64::MAX);
+    assert!(history.next(&mut out) && out[..] == 0_u32.to_le_bytes());
+    // One reservation in a full ring makes room of the oldest 64 records, and two overwrite the oldest two.
+    write_next(256).unwrap();
+    write_next(257).unwrap();
+    for number in 64_u32..256 {
+        assert!(history.next(&mut out), "{number}");
+        assert_eq!(out[..], number.to_le_bytes());
+    }
+    assert!(!history.next(&mut out));
+}
+
+#[test]
+fn history_stays_within_its_bound_and_ends_where_reading_goes_on() {
+    let (producer, mut consumer) = pair(1 << 14, 0_u64.wrapping_sub(1 << 13));
+    for number in 0_u32..100 {
+        write(&producer, &number.to_le_bytes()).unwrap();
+    }
+    for _ in 0..90 {
+        read(&mut consumer).unwrap();
+    }
+    let mut out = RecordBuffer::new();
+    for (bytes_max, from) in [(u64::MAX, 0), (64 * 10, 80), (64 * 10 - 1, 81), (64, 89), (63, 90), (0, 90)] {
+        let mut history = consumer.history(bytes_max);
+        for number in from..90_u32 {
+            assert!(history.next(&mut out) && out[..] == number.to_le_bytes(), "{number} of {bytes_max}");
+        }
+        assert!(!history.next(&mut out), "{bytes_max}");
+    }
+    assert_eq!(read(&mut consumer), Some(90_u32.to_le_bytes().to_vec()));
+}
+
+/// Consumers come and go while two producers write; each looks at what those before it have read.
+fn stress_history<M: ProducerMemory + 'static>(memory: Arc<M>) {
+    const COUNT: u32 = 20_000;
+    let producer = Producer::new(Arc::clone(&memory));
+    let mut seen = 0_u64;
+    std::thread::scope(|scope| {
+        let writers = [0, 1].map(|id| {
+            let producer = producer.clone();
+            scope.spawn(move || write_numbered(&producer, id, COUNT))
+        });
+        let mut next = [0_u32; 2];
+        let mut out = RecordBuffer::new();
+        while next != [COUNT, COUNT] {
+            let mut consumer = Consumer::attach(Arc::clone(&memory)).unwrap();
+            let mut last = [None; 2];
+            let mut history = consumer.history(u64::MAX);
+            while history.next(&mut out) {
+                let number = checked_number(&out);
+                let last = &mut last[usize::from(out[0])];
+                assert!(last.is_none_or(|last| last < number), "{last:?} before {number}");
+                *last = Some(number);
+                seen += 1;
+            }
+            for (last, next) in last.into_iter().zip(next) {
+                assert!(last.is_none_or(|last| last < next), "{last:?} was not read before {next}");
+            }
+            for _ in 0..50 {
+                if consumer.poll(&mut out).unwrap() == Poll::Record {
+                    let next = &mut next[usize::from(out[0])];
+                    assert_eq!(checked_number(&out), *next);
+                    *next += 1;
+                }
+            }
+        }
+        for writer in writers {
+            writer.join().unwrap();
+        }
+    });
+    assert_eq!((seen > 0, producer.tail_invalid()), (true, 0));
+}
+
+#[test]
+fn history_is_whole_and_in_order_while_producers_overwrite_it() {
+    stress_history(heap(1 << 13, 0_u64.wrapping_sub(1 << 15)));
+}
+
+#[test]
+fn history_is_whole_and_in_order_while_producers_overwrite_a_memfd() {
+    let mut memory = Memfd::create(1 << 14).unwrap();
+    memory.start_at(0_u64.wrapping_sub(1 << 20));
+    stress_history(Arc::new(memory));
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Reserve(usize),
