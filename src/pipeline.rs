@@ -108,15 +108,7 @@ impl Link {
             Arc::clone(&memory),
             container,
             Arc::clone(&presence),
-            Box::new(move |tell| {
-                let mut told = Ok(());
-                snapshot::processes(tracer, |process| {
-                    if told.is_ok() {
-                        told = tell(process);
-                    }
-                });
-                told
-            }),
+            Box::new(move |tell| snapshot::processes(tracer, tell)),
         );
         Ok(Self { memory, presence, server: server.map_err(PipelineError::Link)? })
     }
@@ -137,15 +129,13 @@ impl Link {
         self.presence.is_there()
     }
 
-    /// Waits until the consumer has read everything, as long as there is one and within a bound; tells how many records
-    /// it has not read.
-    fn drain(&self) -> u64 {
+    /// Waits until the consumer has read everything, as long as there is one and until [`LINK_DRAIN_MAX`] after the
+    /// workload has `ended`; tells how many records it has not read.
+    fn drain(&self, ended: Instant) -> u64 {
         let producer = Producer::new(Arc::clone(&self.memory));
-        let since = Instant::now();
-        let bound = Duration::from_millis(limits::LINK_DRAIN_MS_MAX);
         loop {
             let unread = producer.unread();
-            if unread == 0 || !self.presence.is_there() || since.elapsed() >= bound {
+            if unread == 0 || !self.presence.is_there() || ended.elapsed() >= LINK_DRAIN_MAX {
                 return unread;
             }
             thread::sleep(LINK_POLL);
@@ -155,6 +145,9 @@ impl Link {
 
 /// How often we look for a consumer, or for what it has read.
 const LINK_POLL: Duration = Duration::from_millis(5);
+
+/// How long the end of a workload is kept for its consumer, the engine's last records included.
+const LINK_DRAIN_MAX: Duration = Duration::from_millis(limits::LINK_DRAIN_MS_MAX);
 
 /// What a capture came to.
 #[derive(Debug)]
@@ -198,6 +191,10 @@ pub fn capture<E: Engine>(
         Destination::Link(link) => (Arc::clone(&link.memory), Arc::clone(&link.presence)),
     };
     let recorder = Recorder::new(Producer::new(Arc::clone(&memory)), 0, FullRing { hold_max, presence });
+    let recorder = match &destination {
+        Destination::Sink(..) => recorder,
+        Destination::Link(_) => recorder.with_drain_max(LINK_DRAIN_MAX),
+    };
     let (started, start) = mpsc::sync_channel(1);
     let (watched, go) = mpsc::sync_channel::<()>(1);
     let engine = thread::Builder::new()
@@ -230,7 +227,8 @@ pub fn capture<E: Engine>(
     let outcome = engine.join().ok().flatten().ok_or(PipelineError::EnginePanic)?;
     let outcome = outcome.map_err(PipelineError::Engine)?;
     let consumed = consumed.transpose()?;
-    let records_unread = if let Destination::Link(link) = destination { link.drain() } else { 0 };
+    let records_unread =
+        if let Destination::Link(link) = destination { link.drain(outcome.ended) } else { 0 };
     Ok(Report { outcome, consumed, records_unread })
 }
 

@@ -7,8 +7,8 @@ use std::{error::Error, fs, path::Path};
 use creance::{
     abi::{self, Abi, SyscallNr},
     event::{
-        CaptureBuffer, CaptureFlags, CaptureKind, HEADER_BYTES, RecordFlags, RecordHeader, RecordKind,
-        write_record,
+        CaptureBuffer, CaptureFlags, CaptureKind, HEADER_BYTES, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST,
+        RecordFlags, RecordHeader, RecordKind, write_record,
     },
     limits,
 };
@@ -31,6 +31,7 @@ fn main() -> Result<()> {
         ("foreign_abis", foreign_abis()?),
         ("threads_and_ids", threads_and_ids()?),
         ("losses_and_no_result", losses_and_no_result()?),
+        ("processes_that_run_already", processes_that_run_already()?),
         ("hostile_names", hostile_names()?),
     ];
     for (name, records) in seeds {
@@ -273,6 +274,37 @@ fn losses_and_no_result() -> Result<Vec<Vec<u8>>> {
         ..header(RecordKind::Syscall, Abi::X86_64, "openat")?
     };
     Ok(vec![record(loss, &[])?, record(gone, &[])?])
+}
+
+/// A process that is told of as it runs, after a loss, and with a parent that descends from it.
+fn processes_that_run_already() -> Result<Vec<Vec<u8>>> {
+    let process = |pid: u32, parent: u32, lost: u64| {
+        let header = RecordHeader {
+            tid: pid,
+            pid,
+            arguments: [lost, 0, 0, 0, 0, 0],
+            ..header(RecordKind::Process, Abi::X86_64, "")?
+        };
+        let status =
+            format!("Name:\tcat\nPPid:\t{parent}\nTracerPid:\t1\nUid:\t7\t7\t7\t7\nNSpid:\t{pid}\t1\n");
+        let stat = format!("{pid} (cat) S {parent} 1 1 0 1 0 0 0 0 0 0 0 0 0 20 0 1 0 77 0 0");
+        record(
+            header,
+            &[
+                (CaptureKind::ProcStatus, 0, status.as_bytes()),
+                (CaptureKind::ProcStat, 0, stat.as_bytes()),
+                (CaptureKind::ProcCmdline, 0, b"cat\0/etc/shadow\0"),
+                (CaptureKind::ProcExe, 0, b"/usr/bin/cat"),
+                (CaptureKind::ProcCwd, 0, b"/root"),
+            ],
+        )
+    };
+    Ok(vec![
+        process(PARENT, 0, 0)?,
+        process(CHILD, PARENT, PROCESS_EXEC_LOST | PROCESS_CLONE_LOST)?,
+        process(PARENT, CHILD, PROCESS_EXEC_LOST)?,
+        process(CHILD, CHILD, PROCESS_CLONE_LOST)?,
+    ])
 }
 
 /// Names that are no UTF-8, try to drive a terminal, or forge a line.

@@ -11,7 +11,7 @@ mod recorder;
 pub mod snapshot;
 pub(crate) mod told;
 
-use std::io;
+use std::{io, time::Instant};
 
 pub use recorder::{FullRing, Recorder};
 
@@ -90,6 +90,8 @@ pub struct Outcome {
     /// How long each stop was held, in nanoseconds: from the moment that the engine knew of it until the thread was
     /// let go.
     pub hold_ns: Histogram<u64>,
+    /// When the last process had ended.
+    pub ended: Instant,
 }
 
 /// An empty histogram of times in nanoseconds with two significant digits. Its size does not change afterwards.

@@ -21,7 +21,8 @@ const ROOM_POLL: Duration = Duration::from_micros(100);
 /// What is done about a full ring.
 #[derive(Debug, Clone)]
 pub struct FullRing {
-    /// How long one stop may be held until there is room; zero loses records at once. Without a consumer nobody waits.
+    /// How long one stop may be held until there is room, whatever is written about it; zero loses records at once.
+    /// Without a consumer nobody waits.
     pub hold_max: Duration,
     /// Whether there is a consumer.
     pub presence: Arc<Presence>,
@@ -42,6 +43,15 @@ pub struct Recorder<M: ProducerMemory> {
     /// How many times a loss has begun or ended.
     turns: u32,
     full_ring: FullRing,
+    /// From when on the present wait counts: the engine has known of the stop that it serves since then.
+    held_since: Instant,
+    /// What must still be written before a full ring is waited for again: after a wait in vain as much may be left of it,
+    /// and a consumer that is hung would be waited for once more when that is used up.
+    bytes_unproven: usize,
+    /// How long may be waited for room in all once the workload is over.
+    drain_max: Duration,
+    /// The workload is over: nobody stands still any more.
+    is_over: bool,
     counters: RecorderCounters,
 }
 
@@ -50,7 +60,41 @@ impl<M: ProducerMemory> Recorder<M> {
     #[must_use]
     pub fn new(producer: Producer<M>, id: u16, full_ring: FullRing) -> Self {
         let counters = RecorderCounters::default();
-        Self { producer, id, sequence: 0, lost: 0, turns: 0, full_ring, counters }
+        Self {
+            producer,
+            id,
+            sequence: 0,
+            lost: 0,
+            turns: 0,
+            full_ring,
+            held_since: Instant::now(),
+            bytes_unproven: 0,
+            drain_max: Duration::from_millis(limits::FULL_RING_HOLD_MS_MAX),
+            is_over: false,
+            counters,
+        }
+    }
+
+    /// The same recorder with another bound on the waits for room once the workload is over:
+    /// [`limits::FULL_RING_HOLD_MS_MAX`] otherwise.
+    #[must_use]
+    pub fn with_drain_max(self, drain_max: Duration) -> Self {
+        Self { drain_max, ..self }
+    }
+
+    /// Says that what is written from now on is about another stop, of which the engine has known `since` then: until
+    /// [`FullRing::hold_max`] after that, all of it together may wait for room. So not even the last of several threads
+    /// that were heard at once stands still for longer.
+    pub fn begin_stop(&mut self, since: Instant) {
+        self.held_since = since;
+    }
+
+    /// Says that the workload has been over `since` then. What is still written, the announcement of a loss too, may wait
+    /// for room until the bound after that, whatever [`FullRing::hold_max`] says: nobody is kept by it.
+    pub fn begin_end(&mut self, since: Instant) {
+        self.held_since = since;
+        self.full_ring.hold_max = self.drain_max;
+        self.is_over = true;
     }
 
     /// Names the stretch of the stream in which a process that was told of is known: it changes when a loss begins, when
@@ -73,31 +117,16 @@ impl<M: ProducerMemory> Recorder<M> {
         self.lost == 0
     }
 
-    /// As [`Self::recover`] for the end of the workload: nobody is kept by waiting for room, for
-    /// [`limits::FULL_RING_HOLD_MS_MAX`] at most.
-    pub fn recover_at_end(&mut self) -> bool {
-        let since = Instant::now();
-        while !self.recover() {
-            let is_late = since.elapsed() >= Duration::from_millis(limits::FULL_RING_HOLD_MS_MAX);
-            if is_late || !self.full_ring.presence.is_there() {
-                return false;
-            }
-            thread::sleep(ROOM_POLL);
-        }
-        true
-    }
-
     /// Writes a record; tells whether it was. Its number, producer, length, version and number of captures are filled in
     /// here.
     ///
     /// In a full ring it waits for room, as [`FullRing`] says. After that this record and those that follow are lost
-    /// and counted, until [`Self::recover`] finds room and announces them by a [`RecordKind::Loss`].
+    /// and counted, until [`Self::recover`] finds room and announces them by a [`RecordKind::Loss`]. A consumer that was
+    /// waited for in vain is not waited for again until it has read something.
     pub fn record(&mut self, header: &RecordHeader, captures: &CaptureBuffer) -> bool {
         let (sequence, producer) = (self.sequence, self.id);
         self.sequence += 1;
-        if self.lost == 0
-            && self.write(&RecordHeader { sequence, producer, ..*header }, captures, self.hold_max())
-        {
+        if self.lost == 0 && self.write(&RecordHeader { sequence, producer, ..*header }, captures, true) {
             return true;
         }
         if self.lost == 0 {
@@ -122,17 +151,13 @@ impl<M: ProducerMemory> Recorder<M> {
 
     /// Announces what was lost last, tells the consumer that nothing follows, and gives the counters.
     pub fn finish(mut self) -> RecorderCounters {
-        self.recover_at_end();
+        self.recover();
         self.producer.close();
         self.counters
     }
 
-    fn hold_max(&self) -> Duration {
-        if self.full_ring.presence.is_there() { self.full_ring.hold_max } else { Duration::ZERO }
-    }
-
-    /// Writes a record for those that were lost, without waiting: a consumer that did not make room for the last record
-    /// may be hung, and the workload must not be.
+    /// Writes a record for those that were lost, without waiting while the workload runs: a consumer that did not make
+    /// room for the last record may be hung, and the workload must not be.
     fn announce_loss(&mut self) {
         let header = RecordHeader {
             sequence: self.sequence - self.lost,
@@ -140,16 +165,16 @@ impl<M: ProducerMemory> Recorder<M> {
             result: i64::try_from(self.lost).unwrap_or(i64::MAX),
             ..header(RecordKind::Loss, clock::wall_ns())
         };
-        if self.write(&header, &CaptureBuffer::with_capacity(0), Duration::ZERO) {
+        if self.write(&header, &CaptureBuffer::with_capacity(0), self.is_over) {
             self.lost = 0;
             self.turns = self.turns.wrapping_add(1);
         }
     }
 
-    /// Writes one record, and waits for room at most so long; tells whether there was room.
-    fn write(&mut self, header: &RecordHeader, captures: &CaptureBuffer, hold_max: Duration) -> bool {
+    /// Writes one record, and waits for room if it may and there is time left; tells whether there was room.
+    fn write(&mut self, header: &RecordHeader, captures: &CaptureBuffer, may_wait: bool) -> bool {
         let len = record_bytes(captures);
-        let mut since = None;
+        let mut is_waiting = false;
         loop {
             match self.producer.reserve(len) {
                 Ok(mut reservation) => {
@@ -159,20 +184,32 @@ impl<M: ProducerMemory> Recorder<M> {
                     reservation.commit();
                     self.counters.records += 1;
                     self.counters.bytes += len as u64;
+                    self.bytes_unproven = self.bytes_unproven.saturating_sub(len);
                     return true;
                 }
-                // A consumer that departs meanwhile is not waited for any longer.
-                Err(ReserveError::Full) if !hold_max.is_zero() && self.full_ring.presence.is_there() => {
-                    self.counters.waits_for_room += u64::from(since.is_none());
-                    // The clock is asked, since a short sleep takes up to twice its time.
-                    if since.get_or_insert_with(Instant::now).elapsed() >= hold_max {
-                        return false;
-                    }
+                Err(ReserveError::Full) if may_wait && self.has_time_to_wait() => {
+                    self.counters.waits_for_room += u64::from(!is_waiting && !self.is_over);
+                    is_waiting = true;
                     thread::sleep(ROOM_POLL);
                 }
-                Err(_) => return false,
+                Err(_) => {
+                    if is_waiting {
+                        // This record did not fit, nor into the rest before the end of the data: twice its span, at most
+                        // a header longer than itself.
+                        self.bytes_unproven = 2 * (len + HEADER_BYTES);
+                    }
+                    return false;
+                }
             }
         }
+    }
+
+    /// Whether room is worth waiting for. A consumer that departs meanwhile is not waited for any longer. The clock is
+    /// asked each time, since a short sleep takes up to twice its time.
+    fn has_time_to_wait(&self) -> bool {
+        (self.bytes_unproven == 0 || self.is_over)
+            && self.full_ring.presence.is_there()
+            && self.held_since.elapsed() < self.full_ring.hold_max
     }
 }
 
@@ -211,7 +248,7 @@ pub(crate) fn with_call(header: RecordHeader, call: &Call) -> RecordHeader {
 mod tests {
     use super::*;
     use crate::{
-        event::Record,
+        event::{CaptureFlags, CaptureKind, Record},
         ring::{Consumer, Heap, Poll, RecordBuffer},
     };
 
@@ -249,6 +286,67 @@ mod tests {
         let (mut recorder, _consumer) = self::recorder(Duration::from_secs(60), Presence::new(false));
         while recorder.record_bare(&call()) {}
         assert_eq!(recorder.counters.waits_for_room, 0);
+    }
+
+    #[test]
+    fn a_hung_consumer_is_waited_for_once_even_if_its_loss_can_be_announced() {
+        let (mut recorder, mut consumer) = recorder(Duration::from_millis(20), Presence::new(true));
+        let mut captures = CaptureBuffer::with_capacity(512);
+        captures.push(CaptureKind::Path, 0, CaptureFlags::default(), &[b'x'; 300]).unwrap();
+        let fill = |recorder: &mut Recorder<Heap>| {
+            recorder.begin_stop(Instant::now());
+            while recorder.record(&call(), &captures) {}
+            recorder.counters.waits_for_room
+        };
+        assert_eq!(fill(&mut recorder), 1);
+        assert!(recorder.recover(), "an announcement is shorter");
+        assert_eq!(fill(&mut recorder), 1);
+        for _ in 0..16 {
+            read(&mut consumer);
+            assert!(recorder.recover() && recorder.record_bare(&call()));
+        }
+        assert_eq!(fill(&mut recorder), 2, "it has read something");
+    }
+
+    #[test]
+    fn a_stop_that_was_heard_long_ago_is_held_no_longer() {
+        let hold_max = Duration::from_secs(60);
+        let (mut recorder, _consumer) = recorder(hold_max, Presence::new(true));
+        recorder.begin_stop(Instant::now().checked_sub(hold_max).unwrap());
+        while recorder.record_bare(&call()) {}
+        assert_eq!((recorder.counters.waits_for_room, recorder.counters.records_lost), (0, 1));
+    }
+
+    #[test]
+    fn the_end_waits_for_a_hung_consumer_within_one_bound_whatever_a_stop_may() {
+        let drain_max = Duration::from_millis(100);
+        let (recorder, _consumer) = recorder(Duration::ZERO, Presence::new(true));
+        let mut recorder = recorder.with_drain_max(drain_max);
+        while recorder.record_bare(&call()) {}
+        let ended = Instant::now();
+        recorder.begin_end(ended);
+        assert!(!recorder.recover() && ended.elapsed() >= drain_max);
+        let counters = recorder.finish();
+        assert!(ended.elapsed() < drain_max * 2, "it waits once");
+        assert_eq!(counters.waits_for_room, 0, "no stop was held");
+    }
+
+    #[test]
+    fn a_loss_is_announced_at_the_end_when_a_slow_consumer_makes_room() {
+        let (mut recorder, mut consumer) = recorder(Duration::ZERO, Presence::new(true));
+        while recorder.record_bare(&call()) {}
+        let ended = Instant::now();
+        recorder.begin_end(ended);
+        let reader = thread::spawn(move || {
+            let mut told = Vec::new();
+            while !matches!(told.last(), Some((RecordKind::Loss, _, _))) {
+                assert!(ended.elapsed() < Duration::from_secs(20), "it is never announced");
+                told.extend(read(&mut consumer));
+            }
+            told
+        });
+        assert_eq!(recorder.finish().records_lost, 1);
+        assert_eq!(reader.join().unwrap().last().unwrap().2, 1);
     }
 
     #[test]

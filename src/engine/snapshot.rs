@@ -3,7 +3,7 @@
 //! It is read from `/proc` by whichever thread serves the consumer, never the engine's, and sent beside the ring. So it
 //! may be younger than records that are still in the ring, and must yield to them.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, io, iter};
 
 use super::process::{CAPTURE_BYTES_MAX, process_record};
 use crate::{
@@ -12,23 +12,26 @@ use crate::{
     sys::{Pid, procfs},
 };
 
-/// Gives `visit` the records of the tracer's ancestors as far as `/proc` shows them, of the tracer, and of all processes
-/// that one of its threads traces, parents before children, and tells how many there were. Each record is whole, of
-/// kind [`RecordKind::Process`](event::RecordKind::Process), and its sequence number is 0: it is none of the ring's.
-/// At most [`limits::PROCESSES_MAX`] processes are told of; one that vanishes meanwhile is left out.
-pub fn processes(tracer: Pid, mut visit: impl FnMut(&[u8])) -> usize {
+/// Gives `tell` the records of the tracer's ancestors as far as `/proc` shows them, of the tracer, and of all processes
+/// that one of its threads traces, parents before children. Each record is whole, of kind
+/// [`RecordKind::Process`](event::RecordKind::Process), and its sequence number is 0: it is none of the ring's. At most
+/// [`limits::PROCESSES_MAX`] processes are told of; one that vanishes meanwhile is left out.
+///
+/// # Errors
+/// That of `tell`, which ends it.
+pub fn processes(tracer: Pid, tell: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut captures = CaptureBuffer::with_capacity(CAPTURE_BYTES_MAX);
     let mut bytes = Vec::with_capacity(HEADER_BYTES + CAPTURE_BYTES_MAX);
-    let mut count = 0;
-    for pid in ancestors(tracer).into_iter().chain([tracer]).chain(parents_first(&tracees(tracer))) {
+    // Looked for only when the others have been told of: whoever fails before that is spared a walk over `/proc`.
+    let tracees = iter::once_with(|| parents_first(&tracees(tracer))).flatten();
+    for pid in ancestors(tracer).into_iter().chain([tracer]).chain(tracees) {
         let Some(header) = process_record(pid, 0, &mut captures) else { continue };
         bytes.resize(HEADER_BYTES + captures.as_bytes().len(), 0);
         if event::write_record(&mut bytes, &header, &captures).is_ok() {
-            visit(&bytes);
-            count += 1;
+            tell(&bytes)?;
         }
     }
-    count
+    Ok(())
 }
 
 /// The ancestors of a process, eldest first.
@@ -50,8 +53,7 @@ fn parent(pid: Pid) -> Option<Pid> {
 /// The processes that a thread of `tracer` traces, and the parent of each.
 fn tracees(tracer: Pid) -> HashMap<Pid, Pid> {
     let mut tracees = HashMap::new();
-    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid)) {
+    for pid in procfs::processes() {
         if tracees.len() == limits::PROCESSES_MAX {
             break;
         }
@@ -108,7 +110,11 @@ mod tests {
         // A test runs in a thread that is not the first of its process.
         let seized = ptrace::seize(traced.leader());
         let mut seen = Vec::new();
-        processes(own, |bytes| seen.push(pid(Record::parse(bytes).unwrap().header().pid)));
+        processes(own, &mut |bytes| {
+            seen.push(pid(Record::parse(bytes).unwrap().header().pid));
+            Ok(())
+        })
+        .unwrap();
         drop(child.stdin.take());
         child.wait().unwrap();
         if let Err(error) = seized {
@@ -128,14 +134,26 @@ mod tests {
     fn the_tracer_comes_after_its_ancestors() {
         let own = pid(process::id());
         let mut seen = Vec::new();
-        let count = processes(own, |bytes| {
+        processes(own, &mut |bytes| {
             let record = Record::parse(bytes).unwrap();
             let header = record.header();
             assert_eq!((record.kind(), header.tid, header.sequence), (RecordKind::Process, header.pid, 0));
             assert!(record.capture(CaptureKind::ProcStatus).unwrap().data.starts_with(b"Name:\t"));
             seen.push(pid(header.pid));
+            Ok(())
+        })
+        .unwrap();
+        let at = seen.iter().position(|&found| found == own).unwrap();
+        assert_eq!(seen[..at], ancestors(own));
+    }
+
+    #[test]
+    fn whoever_cannot_be_told_is_told_no_more() {
+        let mut told = 0;
+        let failed = processes(pid(process::id()), &mut |_| {
+            told += 1;
+            Err(io::ErrorKind::BrokenPipe.into())
         });
-        assert_eq!((seen.len(), seen.last()), (count, Some(&own)));
-        assert_eq!(seen[..count - 1], ancestors(own));
+        assert_eq!((told, failed.map_err(|error| error.kind())), (1, Err(io::ErrorKind::BrokenPipe)));
     }
 }

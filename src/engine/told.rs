@@ -2,7 +2,7 @@
 //!
 //! A reader must know a process before a record about it. It learns it by a clone or an exec, but records may be lost,
 //! and a reader that takes another's place has not read what came before. The recorder's epoch changes with each such
-//! event, and a process that was not told of in the current epoch is told of by a [`RecordKind::Process`] first. While
+//! event, and a process that was not told of in the current epoch is told of by a [`RecordKind::Process`](crate::event::RecordKind::Process) first. While
 //! the epoch is 0 nothing here is touched: the only cost of a record is that comparison. Read `recorder.rs` first: all of
 //! this rests on nothing being written between a loss and [`Recorder::recover`], which is called here alone.
 //!
@@ -28,8 +28,8 @@ use crate::{
     sys::Pid,
 };
 
-/// What is asked about processes when one has to be told of.
-pub(crate) trait Census {
+/// Where what is told of processes comes from.
+pub(crate) trait ProcessSource {
     /// Whether we follow it.
     fn is_tracee(&self, pid: Pid) -> bool;
 
@@ -87,11 +87,11 @@ impl Told {
     pub(crate) fn tell<M: ProducerMemory>(
         &mut self,
         pid: Pid,
-        census: &impl Census,
+        source: &impl ProcessSource,
         recorder: &mut Recorder<M>,
     ) {
         if recorder.epoch() != 0 {
-            self.tell_again(pid, census, recorder);
+            self.tell_again(pid, source, recorder);
         }
     }
 
@@ -99,24 +99,29 @@ impl Told {
     pub(crate) fn tell_parents<M: ProducerMemory>(
         &mut self,
         pid: Pid,
-        census: &impl Census,
+        source: &impl ProcessSource,
         recorder: &mut Recorder<M>,
     ) {
         if recorder.epoch() == 0 {
             return;
         }
-        match census.parent(pid) {
-            Some(parent) if census.is_tracee(parent) => self.tell_again(parent, census, recorder),
+        match source.parent(pid) {
+            Some(parent) if source.is_tracee(parent) => self.tell_again(parent, source, recorder),
             _ => {
-                self.recover(census, recorder);
+                self.recover(source, recorder);
             }
         }
     }
 
     #[cold]
-    fn tell_again<M: ProducerMemory>(&mut self, pid: Pid, census: &impl Census, recorder: &mut Recorder<M>) {
-        if self.recover(census, recorder) {
-            self.tell_lineage(pid, census, recorder);
+    fn tell_again<M: ProducerMemory>(
+        &mut self,
+        pid: Pid,
+        source: &impl ProcessSource,
+        recorder: &mut Recorder<M>,
+    ) {
+        if self.recover(source, recorder) {
+            self.tell_lineage(pid, source, recorder);
         }
     }
 
@@ -166,13 +171,13 @@ impl Told {
         &mut self,
         pid: Pid,
         exit: &RecordHeader,
-        census: &impl Census,
+        source: &impl ProcessSource,
         recorder: &mut Recorder<M>,
     ) {
         let epoch = recorder.epoch();
         // Of a process that has ended `/proc` tells nothing, so that it is not told of again.
         if epoch != 0 {
-            self.recover(census, recorder);
+            self.recover(source, recorder);
         }
         let is_written = recorder.record_bare(exit);
         if epoch == 0 && is_written {
@@ -185,8 +190,7 @@ impl Told {
             self.lost_execs.retain(|&lost| lost != pid);
         }
         // Whoever has not heard of a process need not hear of its end; a consumer that is there may have heard of it beside
-        // the ring. Half of the room is for processes alone: a thread
-        // ends with its process at the latest.
+        // the ring. Half of the room is for processes alone: a thread ends with its process at the latest.
         let room = if is_process { limits::LOST_EXITS_MAX } else { limits::LOST_EXITS_MAX / 2 };
         let may_be_known = state.was_told || recorder.has_consumer();
         if !is_written && may_be_known && self.lost_exits.len() < room {
@@ -194,9 +198,10 @@ impl Told {
         }
     }
 
-    /// Tells what is still to be told when the workload is over.
+    /// Tells what is still to be told when the workload is over, of which the recorder knows by
+    /// [`Recorder::begin_end`].
     pub(crate) fn finish<M: ProducerMemory>(&mut self, recorder: &mut Recorder<M>) {
-        if recorder.epoch() != 0 && recorder.recover_at_end() {
+        if recorder.epoch() != 0 && recorder.recover() {
             self.write_lost_exits(recorder);
         }
     }
@@ -207,12 +212,16 @@ impl Told {
 
     /// Ends a loss, if there is one and there is room, and tells what was lost and must not wait; tells whether records
     /// can be written.
-    fn recover<M: ProducerMemory>(&mut self, census: &impl Census, recorder: &mut Recorder<M>) -> bool {
+    fn recover<M: ProducerMemory>(
+        &mut self,
+        source: &impl ProcessSource,
+        recorder: &mut Recorder<M>,
+    ) -> bool {
         if !recorder.recover() || !self.write_lost_exits(recorder) {
             return false;
         }
         while let Some(pid) = self.lost_execs.pop() {
-            if self.state(pid).is_exec_lost && !self.tell_lineage(pid, census, recorder) {
+            if self.state(pid).is_exec_lost && !self.tell_lineage(pid, source, recorder) {
                 self.lost_execs.push(pid);
                 return false;
             }
@@ -231,7 +240,7 @@ impl Told {
     fn tell_lineage<M: ProducerMemory>(
         &mut self,
         pid: Pid,
-        census: &impl Census,
+        source: &impl ProcessSource,
         recorder: &mut Recorder<M>,
     ) -> bool {
         let epoch = recorder.epoch();
@@ -241,13 +250,13 @@ impl Told {
             && self.state(pid).epoch != epoch
             // Parents that are not read at one moment may form a circle.
             && !self.lineage.contains(&pid)
-            && census.is_tracee(pid)
+            && source.is_tracee(pid)
         {
             self.lineage.push(pid);
-            next = census.parent(pid);
+            next = source.parent(pid);
         }
         while let Some(pid) = self.lineage.pop() {
-            if !self.tell_one(pid, census, recorder) {
+            if !self.tell_one(pid, source, recorder) {
                 return false;
             }
         }
@@ -259,13 +268,13 @@ impl Told {
     fn tell_one<M: ProducerMemory>(
         &mut self,
         pid: Pid,
-        census: &impl Census,
+        source: &impl ProcessSource,
         recorder: &mut Recorder<M>,
     ) -> bool {
         let state = self.state(pid);
         let bits = if state.is_exec_lost { PROCESS_EXEC_LOST } else { 0 }
             | if state.was_told { 0 } else { PROCESS_CLONE_LOST };
-        let Some(header) = census.record(pid, bits, &mut self.captures) else { return true };
+        let Some(header) = source.record(pid, bits, &mut self.captures) else { return true };
         if !recorder.takes(&self.captures) {
             return true;
         }
@@ -280,7 +289,12 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc, time::Duration};
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, mpsc},
+        thread,
+        time::{Duration, Instant},
+    };
 
     use super::*;
     use crate::{
@@ -294,7 +308,7 @@ mod tests {
     /// Processes and their parents, and how long the text is that each has.
     struct Family(BTreeMap<i32, i32>, usize);
 
-    impl Census for Family {
+    impl ProcessSource for Family {
         fn is_tracee(&self, pid: Pid) -> bool {
             self.0.contains_key(&pid.0)
         }
@@ -331,9 +345,14 @@ mod tests {
     impl Line {
         /// Process 2 is a child of 1, and so on up to 5; 1 is a child of 100, which is no tracee.
         fn new() -> Self {
+            Self::holding(Duration::ZERO)
+        }
+
+        /// The same, where a stop is held for so long.
+        fn holding(hold_max: Duration) -> Self {
             let memory = Arc::new(Heap::new(RING_BYTES).unwrap());
             let presence = Arc::new(Presence::new(true));
-            let full_ring = FullRing { hold_max: Duration::ZERO, presence: Arc::clone(&presence) };
+            let full_ring = FullRing { hold_max, presence: Arc::clone(&presence) };
             let parents = [(1, 100), (2, 1), (3, 2), (4, 3), (5, 4)].into_iter().collect();
             Self {
                 family: Family(parents, 8),
@@ -528,8 +547,55 @@ mod tests {
         line.overflow();
         line.exit(5);
         line.read();
+        line.recorder.begin_end(Instant::now());
         line.told.finish(&mut line.recorder);
         assert_eq!(line.read_after_loss(), [(RecordKind::Exit, 5, 0)]);
+    }
+
+    #[test]
+    fn a_trickling_consumer_holds_a_stop_within_the_bound_however_many_ends_were_lost() {
+        const HOLD_MAX: Duration = Duration::from_millis(60);
+        const ENDS: i32 = 40;
+        let heard_long_ago = || Instant::now().checked_sub(HOLD_MAX).unwrap();
+        let mut line = Line::holding(HOLD_MAX);
+        line.recorder.begin_stop(heard_long_ago());
+        line.overflow();
+        (0..ENDS).for_each(|end| line.exit(1000 + end));
+        // From here on there is room for one record in each half of the bound.
+        let Line { family, told, recorder, consumer, .. } = &mut line;
+        let mut buffer = RecordBuffer::new();
+        let mut trickled = Vec::new();
+        let mut take = || {
+            consumer.poll(&mut buffer).unwrap();
+            let record = Record::parse(&buffer).unwrap();
+            trickled.push((record.kind(), record.header().pid, record.header().arguments[0]));
+        };
+        take();
+        let held = thread::scope(|scope| {
+            let (done, is_done) = mpsc::channel::<()>();
+            scope.spawn(move || {
+                while is_done.recv_timeout(HOLD_MAX / 2) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    take();
+                }
+            });
+            let since = Instant::now();
+            recorder.begin_stop(since);
+            told.tell(Pid(1), family, recorder);
+            recorder.record_bare(&of(RecordKind::Syscall, 1));
+            drop(done);
+            since.elapsed()
+        });
+        assert!(held < HOLD_MAX * 5, "{held:?}, and each end waited for half of the bound");
+        assert!(!line.told.lost_exits.is_empty(), "some are still to be told");
+        let mut read = trickled;
+        while !line.told.lost_exits.is_empty() {
+            read.extend(line.read());
+            line.recorder.begin_stop(heard_long_ago());
+            line.call(1);
+        }
+        read.extend(line.read());
+        let ends: Vec<_> = read.iter().filter(|read| read.0 == RecordKind::Exit).map(|read| read.1).collect();
+        assert_eq!(ends, (1000..1000 + ENDS.cast_unsigned()).collect::<Vec<_>>(), "each once");
     }
 
     #[test]

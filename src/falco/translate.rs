@@ -5,35 +5,8 @@
 //! its connect. The order of a clone is child, then creator; an exit comes last. It trusts no record, allocates
 //! nothing for an event that changes no state, and knows nothing of rules.
 //!
-//! # What no record tells
-//!
-//! | event | parameter | what stands there |
-//! |---|---|---|
-//! | `open`, `openat`, `openat2`, `creat` | `dev`, `ino` | empty |
-//! | `open_by_handle_at` | `path`; `dev`, `ino` | empty; 0, as of a file that was not opened |
-//! | `open` and its kin | `flags`: whether the file was made, its overlay layer | not set |
-//! | `openat2` | `flags`, `mode`, `resolve` where `open_how` was unreadable | 0 |
-//! | `*at` with a directory descriptor | a relative name | the absolute one; as written if the descriptor is unknown |
-//! | `clone` and its kin | `cwd`, page faults, memory, `pidns_init_start_ts` | empty; a `chdir` follows |
-//! | `clone` and its kin | `fdlimit` | -1 unless the program's exec told it |
-//! | `clone` and its kin | `vtid`, `vpid` in a nested PID namespace | empty, except 1 for its first process |
-//! | `execve` | `cwd` | empty; a `chdir` goes before where it changed |
-//! | `execve` | `fdlimit` | -1 unless recorded |
-//! | `execve` | `exe_ino`, `exe_ino_ctime`, `exe_ino_mtime` | empty unless recorded |
-//! | `execve` | `flags`: writable, overlay layer | not set unless recorded; a memfd always is |
-//! | `execve` that failed | all but the arguments, the thread and its ids | empty |
-//! | `connect` | kernel addresses of Unix sockets | 0 |
-//! | `connect` | the type and protocol of a socket that no record told | a TCP or Unix stream |
-//! | `sendto` | the same | UDP or a Unix datagram |
-//! | `connect`, `sendto`, `recvfrom` and kin | `tuple` of another family, or unknown | the family alone, or 0 |
-//! | `accept`, `accept4` | `queuepct`, `queuelen`, `queuemax` | 0 |
-//! | `sendto`, `recvfrom` and their kin | `data`, `msgcontrol`; `size` of several messages | empty; 0 |
-//! | `init_module` | `img` | empty |
-//! | `prctl` | `arg2_str` | empty |
-//! | `prlimit` | `oldcur`, `oldmax` | -1 |
-//! | `ptrace` | `data` of a request that reads | the address |
-//! | `io_uring_setup` | what the kernel fills in | what the program passed |
-//! | `procexit` | `reaper_tid` | 0: libsinsp looks for it |
+//! What no record tells, and what Falco is told instead, is listed in `docs/falco.md`: keep it true when you change what is
+//! written here.
 //!
 //! # Processes that no clone told of
 //!
@@ -43,11 +16,6 @@
 //! holds, so it waits aside: a process in it becomes known when a record names it, unless a record of its own clone, exec or
 //! exit comes first, or when all that was in the ring has been read ([`Translator::caught_up`]). If a number was given to
 //! another process in the meantime, records of the first one are told as the second's; no record tells them apart.
-//!
-//! No event is told of a call that did not return; of `close_range`, whose number older versions of libsinsp do not
-//! know and would crash on; of `pipe`, `pipe2` and `socketpair`, whose descriptors are not recorded; of `getcwd` and
-//! `getsockopt`, whose answers are not; nor of a call without an event in the table. `fchmodat2` is told as
-//! `fchmodat`, and `fchdir` is followed by a `chdir`.
 
 mod additions;
 mod call;
@@ -55,6 +23,7 @@ mod facts;
 mod files;
 mod identity;
 mod life;
+mod process;
 mod processes;
 mod sockets;
 #[cfg(test)]
@@ -63,7 +32,8 @@ mod tests;
 use self::{
     call::{Call, CallKind, CallKinds},
     life::ExecTexts,
-    processes::{Process, Processes, Program},
+    process::{Process, Program},
+    processes::Processes,
 };
 use super::{
     encode::{Batch, EncodeError, until_nul},
@@ -133,7 +103,7 @@ impl Translator {
     pub fn learn_outsider(&mut self, pid: u32, name: &[u8]) {
         let name = Some(Box::from(until_nul(name, limits::NAME_BYTES_MAX)));
         let program = Program { exe: name.clone(), comm: name, ..Program::default() };
-        if pid != 0 && self.processes.get(pid).is_none() {
+        if pid != 0 && !self.processes.is_known(pid) {
             let mut process = Process::new(pid, 0);
             process.program = program.into();
             process.is_outsider = true;
@@ -183,7 +153,7 @@ impl Translator {
                 if out.is_full() {
                     return false;
                 }
-                let done = life::end(&mut self.processes, tid, now_ns, out);
+                let done = self.processes.end(tid, 0, now_ns, out).map(|_| ());
                 self.note(done);
             }
         }
@@ -327,7 +297,7 @@ impl Translator {
             | CallKind::Ptrace
             | CallKind::Bpf
             | CallKind::InitModule
-            | CallKind::FinitModule => identity::kernel(call, kind, out),
+            | CallKind::FinitModule => identity::kernel(processes, call, kind, out),
             CallKind::Execve | CallKind::Execveat => {
                 life::failed_exec(processes, &mut self.exec_texts, call, kind, out)
             }

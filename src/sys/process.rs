@@ -1,9 +1,7 @@
 //! Facts about a process that `/proc` tells by the attributes of its links, or not at all.
 #![expect(unsafe_code, reason = "prlimit(2) of another process and statx(2) have no safe wrapper")]
 
-use std::{
-    ffi::CString, fs::Metadata, io, mem::MaybeUninit, os::unix::fs::MetadataExt, ptr, time::SystemTime,
-};
+use std::{fs::Metadata, io, mem::MaybeUninit, os::unix::fs::MetadataExt, ptr, time::SystemTime};
 
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
@@ -80,7 +78,8 @@ fn layer(tid: Tid, exe: &Metadata) -> Option<Layer> {
 
 /// The mount on which lies what `/proc/TID/NAME` leads to. Linux tells it since 5.8 (statx(2)).
 fn mount_id(tid: Tid, name: &str) -> io::Result<u64> {
-    let path = CString::new(format!("/proc/{tid}/{name}"))?;
+    let mut path = [0; procfs::PATH_BYTES];
+    let path = procfs::format_path(&mut path, format_args!("/proc/{tid}/{name}"))?;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: `path` ends in a NUL and `found` has the size that the kernel writes; both outlive the call.
     let done =

@@ -134,6 +134,12 @@ pub fn thread_group(tid: Tid) -> io::Result<(Pid, Pid)> {
     relations(tid).map(|relations| (relations.process, relations.parent))
 }
 
+/// The processes that `/proc` shows; none where it cannot be read.
+pub fn processes() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid))
+}
+
 /// The PID namespace of this process: the inode of `/proc/self/ns/pid`; 0 if it cannot be read.
 #[must_use]
 pub fn pid_namespace() -> u64 {
@@ -141,9 +147,13 @@ pub fn pid_namespace() -> u64 {
 }
 
 /// Room for the longest path made here: `/proc/2147483647/task/2147483647`.
-const PATH_BYTES: usize = 64;
+pub(super) const PATH_BYTES: usize = 64;
 
-fn format_path<'a>(buf: &'a mut [u8; PATH_BYTES], args: std::fmt::Arguments<'_>) -> io::Result<&'a CStr> {
+/// Makes a path under `/proc` in `buf`.
+pub(super) fn format_path<'a>(
+    buf: &'a mut [u8; PATH_BYTES],
+    args: std::fmt::Arguments<'_>,
+) -> io::Result<&'a CStr> {
     let mut rest = &mut buf[..PATH_BYTES - 1];
     rest.write_fmt(args)?;
     CStr::from_bytes_until_nul(buf).map_err(|_| io::ErrorKind::InvalidInput.into())
@@ -183,5 +193,11 @@ mod tests {
         assert_eq!(thread_group(tid).unwrap(), (pid, Pid(nix::unistd::getppid().as_raw())));
         assert_eq!(is_thread_of(tid, pid), Some(true));
         assert_eq!(is_thread_of(Tid(1), pid), Some(false));
+    }
+
+    #[test]
+    fn own_process_is_among_those_that_are_shown() {
+        let pid = Pid(nix::unistd::getpid().as_raw());
+        assert!(processes().any(|shown| shown == pid));
     }
 }

@@ -10,7 +10,6 @@ mod diag;
 mod text;
 
 use std::{
-    ffi::CStr,
     io::Write,
     net::SocketAddr,
     os::{fd::AsRawFd, linux::fs::MetadataExt},
@@ -157,10 +156,8 @@ fn inode_of(link: &[u8]) -> Option<u64> {
 
 /// The name of the protocol of a socket: its attribute `system.sockprotoname`, which sockets have since Linux 3.7.
 fn protocol_name(tid: Tid, fd: i32, buf: &mut [u8; 32]) -> Option<&[u8]> {
-    let mut path = [0; 48];
-    let mut rest = path.split_last_mut()?.1;
-    write!(rest, "/proc/{tid}/fd/{fd}").ok()?;
-    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    let mut path = [0; procfs::PATH_BYTES];
+    let path = procfs::format_path(&mut path, format_args!("/proc/{tid}/fd/{fd}")).ok()?;
     let name = c"system.sockprotoname";
     // SAFETY: `path` and `name` end with a NUL; the kernel writes at most `buf.len()` bytes into `buf`, which we hold
     // mutably until the call returns.

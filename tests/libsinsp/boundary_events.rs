@@ -27,11 +27,12 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// What makes the events of one part.
 type Part = fn(&mut Tape) -> Result<()>;
 
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("each", each::every_event_at_its_boundaries),
     ("stories", stories::every_story),
     ("crowd", stories::more_threads_than_libsinsp_remembers),
     ("records", records::translations_of_hostile_records),
+    ("snapshot", records::snapshots_of_hostile_records),
 ];
 
 fn main() -> Result<()> {

@@ -2,7 +2,8 @@
 // in memory, one event after another.
 //
 // It hands on whatever an event says of itself, right or wrong: what the engine makes of it is the question. Only the
-// length is checked, since it tells where the next event starts.
+// length is checked, since it tells where the next event starts. Each event is handed on in front of a page that nobody
+// may read, so that an engine which reads on behind it crashes.
 #include "replay.h"
 
 #include <cerrno>
@@ -13,13 +14,22 @@
 #include <string>
 #include <vector>
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 namespace {
+
+// The engine reads the first byte of a parameter before it looks at its length. Behind an empty one at the very end there
+// must be a byte to read, as there is in a batch of the translator's.
+constexpr size_t SPARE_BYTES = 1;
 
 struct replay {
     std::string error;
     std::vector<char> bytes;
-    size_t end = 0;
     size_t next = 0;
+    // Where the page begins that nobody may read, and how much room is in front of it.
+    char *guard = nullptr;
+    size_t room = 0;
     ss_plugin_event *event = nullptr;
 };
 
@@ -42,20 +52,27 @@ ss_instance_t *open(ss_plugin_t *plugin, const char *path, ss_plugin_rc *rc) {
         return nullptr;
     }
     self->bytes.assign(std::istreambuf_iterator<char>(file), {});
-    self->end = self->bytes.size();
     self->next = 0;
-    // The engine reads the first byte of a parameter before it looks at its length. Behind an empty one at the very
-    // end there must be a byte to read.
-    self->bytes.push_back(0);
+    // No event is longer than the file.
+    size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    self->room = (self->bytes.size() + SPARE_BYTES + page - 1) / page * page;
+    void *area = mmap(nullptr, self->room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (area == MAP_FAILED || mprotect(static_cast<char *>(area) + self->room, page, PROT_NONE) != 0) {
+        self->error = std::string("mmap: ") + std::strerror(errno);
+        *rc = SS_PLUGIN_FAILURE;
+        return nullptr;
+    }
+    self->guard = static_cast<char *>(area) + self->room;
     *rc = SS_PLUGIN_SUCCESS;
     return reinterpret_cast<ss_instance_t *>(self);
 }
 
+// The area is left to the end of the process: the engine may still look at the last event.
 void close(ss_plugin_t *, ss_instance_t *) {}
 
 ss_plugin_rc next_batch(ss_plugin_t *plugin, ss_instance_t *, uint32_t *events, ss_plugin_event ***batch) {
     replay *self = of(plugin);
-    size_t left = self->end - self->next;
+    size_t left = self->bytes.size() - self->next;
     *events = 0;
     if (left == 0) {
         return SS_PLUGIN_EOF;
@@ -67,7 +84,10 @@ ss_plugin_rc next_batch(ss_plugin_t *plugin, ss_instance_t *, uint32_t *events, 
                       std::to_string(header.len) + " bytes, where " + std::to_string(left) + " are left";
         return SS_PLUGIN_FAILURE;
     }
-    self->event = reinterpret_cast<ss_plugin_event *>(self->bytes.data() + self->next);
+    // The engine is done with the event before. The spare byte is 0, as are all that were never written.
+    char *event = self->guard - SPARE_BYTES - header.len;
+    std::memcpy(event, self->bytes.data() + self->next, header.len);
+    self->event = reinterpret_cast<ss_plugin_event *>(event);
     self->next += header.len;
     *events = 1;
     *batch = &self->event;

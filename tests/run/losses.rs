@@ -4,9 +4,16 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     thread,
+    time::{Duration, Instant},
 };
 
-use crate::support::{Event, Workload, directory, executable, fifo, fixture};
+use creance::limits;
+
+use crate::support::{
+    Event, Workload,
+    consumer::{Consumer, check_numbers},
+    directory, executable, fifo, fixture,
+};
 
 /// Reads nothing until the workload says that it has made `late` while the ring was full; from then on everything. The
 /// workload goes on when it is told of anew.
@@ -69,4 +76,29 @@ fn a_program_that_started_while_records_were_lost_is_told_with_its_name_and_pare
     let missing = before.iter().find(|event| event.text("/proc/name") == Some("missing")).unwrap().pid();
     let end = after.iter().find(|event| event.kind() == "procexit" && event.pid() == missing);
     assert!(end.is_some(), "an end that was lost is told when there is room");
+}
+
+/// The ring is full and ends of processes are still to be told when the workload is over.
+#[test]
+fn a_hung_consumer_keeps_the_end_of_a_workload_for_one_bound() {
+    const OPENS: &str = "5000";
+    let (_held, path) = directory();
+    let [full, link] = ["full", "link"].map(|name| path.join(name));
+    fifo(&full);
+    let flags = ["--wait-consumer", "forever", "--ring-bytes", "131072", "--hold-max", "50", "--stats"];
+    let workload = Workload::new([fixture("missing").as_os_str(), OPENS.as_ref(), full.as_os_str()])
+        .flags(flags)
+        .flags(["--link".as_ref(), link.as_os_str()]);
+    let workload = thread::spawn(move || workload.under_creance());
+    let mut consumer = Consumer::connect(&link);
+    File::open(full).expect("the workload opens it too");
+    let since = Instant::now();
+    let finished = workload.join().unwrap();
+    let kept = since.elapsed();
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    let bound = Duration::from_millis(limits::LINK_DRAIN_MS_MAX);
+    assert!((bound..bound * 3 / 2).contains(&kept), "{kept:?}");
+    let waits = finished.stderr.lines().find_map(|line| line.trim().strip_prefix("waits for ring room"));
+    assert_eq!(waits.map(str::trim), Some("1"), "{}", finished.stderr);
+    check_numbers(&consumer.rest(), 0);
 }

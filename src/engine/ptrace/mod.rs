@@ -29,7 +29,7 @@ use super::{
     histogram_ns,
     process::{self, capture_process, process_record},
     recorder::{header, with_call},
-    told::{Census, Told},
+    told::{ProcessSource, Told},
 };
 use crate::{
     abi::{self, SyscallNr},
@@ -108,6 +108,8 @@ impl Engine for PtraceEngine {
     fn run<M: ProducerMemory>(mut self, mut recorder: Recorder<M>) -> Result<Outcome, EngineError> {
         self.child.open_gate();
         let result = self.watch(&mut recorder);
+        let ended = Instant::now();
+        recorder.begin_end(ended);
         self.told.finish(&mut recorder);
         let recorded = recorder.finish();
         result?;
@@ -118,6 +120,7 @@ impl Engine for PtraceEngine {
             counters: self.counters,
             recorded,
             hold_ns: self.hold_ns,
+            ended,
         })
     }
 }
@@ -145,6 +148,7 @@ impl PtraceEngine {
                 }
             }
             for (waited, since) in round.drain(..) {
+                recorder.begin_stop(since);
                 self.serve(waited, since, recorder);
             }
             self.release_overdue(recorder);
@@ -295,6 +299,7 @@ impl PtraceEngine {
     /// Lets threads go whose creators did not tell of them in time: they were killed in the middle of the call.
     fn release_overdue<M: ProducerMemory>(&mut self, recorder: &mut Recorder<M>) {
         while let Some(Held { stop, kind, since }) = self.tracees.take_overdue() {
+            recorder.begin_stop(since);
             let tid = stop.tid();
             // Without /proc nothing is known but the thread itself.
             let (pid, parent) = procfs::thread_group(tid).unwrap_or((Pid(tid.0), Pid(0)));
@@ -421,7 +426,7 @@ impl PtraceEngine {
 /// The tracees, and what `/proc` tells of them.
 struct Living<'t>(&'t Tracees);
 
-impl Census for Living<'_> {
+impl ProcessSource for Living<'_> {
     fn is_tracee(&self, pid: Pid) -> bool {
         self.0.phase(pid.leader()).is_some()
     }

@@ -2,7 +2,8 @@
 
 use super::{
     call::{Call, CallKind},
-    processes::{Processes, UNKNOWN_ID},
+    process::{ChildPlace, UNKNOWN_ID},
+    processes::Processes,
 };
 use crate::{
     abi::{self, Abi},
@@ -180,13 +181,21 @@ fn limit(call: Call<'_, '_>, index: u8, is_short: bool) -> [i64; 2] {
 }
 
 /// Namespaces, tracing and what is loaded into the kernel.
-pub(super) fn kernel(call: Call<'_, '_>, kind: CallKind, out: &mut Batch) -> Result<(), EncodeError> {
+pub(super) fn kernel(
+    processes: &mut Processes,
+    call: Call<'_, '_>,
+    kind: CallKind,
+    out: &mut Batch,
+) -> Result<(), EncodeError> {
     let (ts, tid, result) = (call.ts(), call.tid(), call.result());
     match kind {
         CallKind::Unshare => {
+            send_children(processes, call, call.uint(0), ChildPlace::First);
             out.event(&table::UNSHARE_X, ts, tid).errno(result).flags32(flags::clone(call.uint(0))).finish()
         }
         CallKind::Setns => {
+            // A type of 0 takes a namespace of any kind, which no record tells.
+            send_children(processes, call, call.uint(1), ChildPlace::Other);
             let mut writer = out.event(&table::SETNS_X, ts, tid);
             writer.errno(result).fd(call.long(0)).flags32(flags::clone(call.uint(1))).finish()
         }
@@ -202,6 +211,16 @@ pub(super) fn kernel(call: Call<'_, '_>, kind: CallKind, out: &mut Batch) -> Res
             writer.errno(result).fd(call.long(0)).string(call.text(1)).flags32(falco_flags).finish()
         }
         _ => ptrace(call, out),
+    }
+}
+
+/// Takes what unshare(2) or setns(2) does to the children that the thread makes from now on.
+fn send_children(processes: &mut Processes, call: Call<'_, '_>, namespaces: u32, place: ChildPlace) {
+    if call.result() == 0
+        && flags::clone(namespaces) & flags::CLONE_NEWPID != 0
+        && let Some(process) = processes.get_mut(call.pid)
+    {
+        process.send_children(call.record.header().tid, place);
     }
 }
 

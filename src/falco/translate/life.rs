@@ -6,10 +6,11 @@ use super::{
     additions::{self, ExeStat},
     call::{Call, CallKind},
     facts::{Facts, write_cgroups},
-    processes::{Process, Processes, Program, UNKNOWN_ID, write_clone},
+    process::{ChildPlace, Process, Program, UNKNOWN_ID},
+    processes::{Processes, write_exit},
 };
 use crate::{
-    event::{CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, RecordFlags},
+    event::{CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, RecordFlags, RecordKind},
     falco::{
         encode::{Batch, EncodeError, TEXT_BYTES_MAX, Text, until_nul},
         flags,
@@ -53,31 +54,29 @@ pub(super) fn clone(
         processes.introduce_process(group, ts, out)?;
         processes.introduce_thread(child, group, clone_flags, ts, out)?;
     } else {
-        let creator = processes.get(call.pid);
-        let parent = match creator {
-            Some(creator) if kernel_flags & CLONE_PARENT != 0 => creator.parent,
+        let place = processes.get_mut(call.pid).map(|process| process.place_child(creator, clone_flags));
+        let process = processes.get(call.pid);
+        let parent = match process {
+            Some(process) if kernel_flags & CLONE_PARENT != 0 => processes.parent_of(process),
             _ => call.pid,
         };
-        let process = match (creator, aside) {
+        let process = match (process, aside) {
             // Of a child that is still there the snapshot tells more than a copy of a creator that it tells of as well.
-            (creator, Some(aside)) if creator.is_none_or(Process::is_doubtful) => aside.with_parent(parent),
-            (Some(creator), _) => creator.child(child, parent, clone_flags),
+            (process, Some(aside)) if process.is_none_or(Process::is_doubtful) => aside.with_parent(parent),
+            (Some(process), _) => process.child(child, parent, place.unwrap_or(ChildPlace::Same)),
             (None, _) => Process::new(child, parent),
         };
-        if processes.get(child).is_some() {
-            // Its end was lost, and libsinsp takes no clone of a thread that it has heard of a moment ago.
-            write_exit(child, 0, ts, out)?;
+        // Its number may be that of one whose end was lost, and libsinsp takes no clone of a thread that it has heard of
+        // a moment ago.
+        if processes.end(child, 0, ts, out)? && processes.insert(child, process) {
+            processes.introduce_child(child, event, clone_flags, ts, out)?;
         }
-        processes.insert(child, process);
-        processes.introduce_child(child, event, clone_flags, ts, out)?;
     }
-    match processes.get(call.pid) {
-        // A creator that died in the call never returned from it.
-        Some(process) if !is_from_child => {
-            write_clone(process, event, (creator, call.pid), clone_flags, i64::from(child), ts, out)
-        }
-        _ => Ok(()),
+    // A creator that died in the call never returned from it.
+    if is_from_child {
+        return Ok(());
     }
+    processes.write_creator(event, (creator, call.pid), clone_flags, child, ts, out)
 }
 
 /// The event of a call that makes threads. A record may not tell which it was.
@@ -115,14 +114,19 @@ pub(super) fn exec(
     let data = |kind| record.capture(kind).map(|capture| capture.data);
     bounded_strings(data(CaptureKind::ProcEnviron).unwrap_or_default(), TEXT_BYTES_MAX, &mut texts.environ);
     learn(processes, pid, &program, &facts, ts, out)?;
+    if let Some(process) = processes.get_mut(pid)
+        && record.kind() == RecordKind::Exec
+    {
+        let [former_tid, ..] = record.header().arguments;
+        process.keep_only_thread(u32::try_from(former_tid).unwrap_or(pid), pid);
+    }
     if tid != pid {
         processes.introduce(tid, pid, ts, out)?;
     }
     if let Some(cwd) = call.cwd() {
         processes.move_to(tid, pid, cwd, ts, out)?;
     }
-    let known = processes.get(pid);
-    let parent = known.map(|process| process.parent).or(facts.parent).unwrap_or(0);
+    let parent = processes.get(pid).map_or(0, |process| processes.told_parent(process));
     let image =
         data(CaptureKind::ProcExe).map(|exe| exe.strip_prefix(b"/").filter(|_| is_memfd(exe)).unwrap_or(exe));
     let exe_stat = ExeStat::of(record);
@@ -212,8 +216,7 @@ pub(super) fn process(
     if let Some(known) = processes.get(pid) {
         // A nameless one cannot be given a name without a new program, so that it has to begin again.
         if known.is_nameless || known.is_other(facts.start_ticks, bits & PROCESS_CLONE_LOST != 0) {
-            write_exit(pid, 0, ts, out)?;
-            processes.forget(pid);
+            processes.end(pid, 0, ts, out)?;
         }
     }
     if bits & PROCESS_EXEC_LOST != 0 {
@@ -226,7 +229,11 @@ pub(super) fn process(
     if process.parent != 0 {
         processes.introduce_process(process.parent, ts, out)?;
     }
-    if processes.insert(pid, process) { processes.introduce_process(pid, ts, out) } else { Ok(()) }
+    // Its number may have been a thread's whose end was lost.
+    if processes.end(pid, 0, ts, out)? && processes.insert(pid, process) {
+        processes.introduce_process(pid, ts, out)?;
+    }
+    Ok(())
 }
 
 /// Keeps a process of a snapshot for when a record names it.
@@ -329,6 +336,7 @@ fn learn(
         if let Some(parent) = parent.filter(|&parent| parent != 0) {
             processes.introduce_process(parent, ts, out)?;
         }
+        processes.end(pid, 0, ts, out)?;
         processes.insert(pid, Process::new(pid, parent.unwrap_or(0)));
     } else {
         processes.introduce_process(pid, ts, out)?;
@@ -336,7 +344,7 @@ fn learn(
             give_to(processes, pid, parent, ts, out)?;
         }
     }
-    processes.start_program(pid);
+    processes.end_threads(pid, ts, out)?;
     let Some(process) = processes.get_mut(pid) else { return Ok(()) };
     process.program = Arc::clone(program);
     learn_facts(process, facts);
@@ -357,7 +365,7 @@ pub(super) fn failed_exec(
     }
     let exe = read_argv(None, &call, &mut texts.args);
     let process = processes.get(call.pid);
-    let parent = process.map_or(0, |process| process.parent);
+    let parent = process.map_or(0, |process| processes.told_parent(process));
     let is_at = kind == CallKind::Execveat;
     let event = if is_at { &table::EXECVEAT_X } else { &table::EXECVE_19_X };
 
@@ -392,29 +400,11 @@ pub(super) fn exit(
     if !processes.may_know(tid) {
         return Ok(());
     }
-    let done = write_exit(tid, call.result() & 0xffff, call.ts(), out);
-    if tid == call.pid {
-        processes.forget(tid);
-    } else {
-        processes.forget_thread(tid);
+    let (status, ts) = (call.result() & 0xffff, call.ts());
+    if processes.is_known(tid) {
+        return processes.end(tid, status, ts, out).map(|_| ());
     }
-    done
-}
-
-/// Ends a thread or process because its tracer is gone.
-pub(super) fn end(processes: &mut Processes, tid: u32, ts: u64, out: &mut Batch) -> Result<(), EncodeError> {
-    processes.forget_thread(tid);
-    processes.forget(tid);
-    write_exit(tid, 0, ts, out)
-}
-
-/// The last event of a thread, with its wait status (wait(2)).
-pub(super) fn write_exit(tid: u32, status: i64, ts: u64, out: &mut Batch) -> Result<(), EncodeError> {
-    let low = |value: i64| u8::try_from(value & 0x7f).unwrap_or_default();
-    let mut writer = out.event(&table::PROCEXIT_1_E, ts, i64::from(tid));
-    writer.errno(status).errno(status >> 8 & 0xff).signal(low(status)).uint8(u8::from(status & 0x80 != 0));
-    // The reaper of its children is not known: 0 leaves the search to libsinsp.
-    writer.pid(0).finish()
+    write_exit(tid, status, ts, out)
 }
 
 /// Writes the arguments after the first into `args`, each with its NUL, and gives the first: those that the kernel

@@ -1,3 +1,4 @@
+mod ancestry;
 mod files;
 mod identity;
 mod life;

@@ -44,9 +44,10 @@ fn an_exec_has_all_that_proc_tells() {
         .capture(CaptureKind::ProcLoginuid, 0, b"1000")
         .capture(CaptureKind::ProcExe, 0, b"/memfd:cat (deleted)")
         .capture(CaptureKind::ProcCwd, 0, b"/usr/bin");
-    assert_eq!(feed.tell([exec]), [("CHDIR_X", 1234), ("EXECVE_19_X", 1234)]);
+    let told = feed.tell([exec]);
+    assert_eq!(told, [("PROCEXIT_1_E", 1235), ("CHDIR_X", 1234), ("EXECVE_19_X", 1234)]);
     let events = feed.events();
-    let event = &events[1];
+    let event = &events[2];
     let numbers =
         ["res", "tid", "pid", "ptid", "fdlimit", "pgft_maj", "pgft_min", "vm_size", "vm_rss", "vm_swap"];
     assert_eq!(numbers.map(|name| event.number(name)), [0, 1234, 1234, 1, -1, 3, 20, 5000, 300, 0]);
@@ -135,6 +136,64 @@ fn a_process_in_a_new_pid_namespace_is_its_first() {
     let events = feed.events();
     assert!(events[0].param("vpid").is_empty(), "no record tells the number of another");
     assert_eq!(events[0].number("flags") & 1 << 29, 1 << 29);
+}
+
+const CLONE_NEWPID: u64 = 0x2000_0000;
+
+fn vpid_of_child(feed: &mut Feed, clone: Sample) -> Option<i64> {
+    let child = clone.header.result;
+    feed.tell([clone]);
+    let events = feed.events();
+    let event = events.iter().find(|event| event.tid == child).unwrap();
+    Some(()).filter(|()| !event.param("vpid").is_empty()).map(|()| event.number("vpid"))
+}
+
+#[test]
+fn the_first_child_after_unshare_is_the_first_of_a_pid_namespace() {
+    let mut feed = Feed::new();
+    feed.tell([call("unshare", &[CLONE_NEWPID]).result(-1), call("unshare", &[0x2_0000])]);
+    assert_eq!(
+        vpid_of_child(&mut feed, samples::clone(1234, 1300)),
+        Some(1300),
+        "no such unshare has succeeded"
+    );
+    feed.tell([call("unshare", &[CLONE_NEWPID])]);
+    let by_other_thread = samples::clone(1234, 1301).thread(1234, 1235);
+    assert_eq!(
+        vpid_of_child(&mut feed, by_other_thread),
+        Some(1301),
+        "it is the caller's children that go there"
+    );
+    assert_eq!(vpid_of_child(&mut feed, samples::clone(1234, 1302)), Some(1));
+    assert_eq!(feed.events()[0].number("flags") & 1 << 29, 1 << 29);
+    assert_eq!(vpid_of_child(&mut feed, samples::clone(1234, 1303)), None, "the second has a number there");
+    assert_eq!(vpid_of_child(&mut feed, samples::clone(1302, 1304)), None, "its children are in its own");
+}
+
+#[test]
+fn where_children_go_outlives_an_exec_of_the_thread_that_said_so() {
+    let mut feed = Feed::new();
+    let exec = |former: u64| samples::exec(1234, 1, &["sh"]).arguments(&[former]);
+    feed.tell([call("unshare", &[CLONE_NEWPID]).thread(1234, 1235), exec(1235)]);
+    assert_eq!(vpid_of_child(&mut feed, samples::clone(1234, 1300)), Some(1));
+    feed.tell([call("unshare", &[CLONE_NEWPID]).thread(1234, 1235), exec(1234)]);
+    assert_eq!(vpid_of_child(&mut feed, samples::clone(1234, 1301)), Some(1301));
+}
+
+#[test]
+fn a_child_that_goes_to_a_namespace_that_was_there_before_has_no_known_number() {
+    let mut feed = Feed::new();
+    feed.tell([call("setns", &[3, 0])]);
+    assert_eq!(
+        vpid_of_child(&mut feed, samples::clone(1234, 1300)),
+        Some(1300),
+        "it may have been of any kind"
+    );
+    feed.tell([call("setns", &[3, CLONE_NEWPID])]);
+    assert_eq!(vpid_of_child(&mut feed, samples::clone(1234, 1301)), None);
+    assert_eq!(vpid_of_child(&mut feed, samples::clone(1234, 1302)), None);
+    let first = samples::clone(1234, 1303).arguments(&[CLONE_NEWPID, 1303]);
+    assert_eq!(vpid_of_child(&mut feed, first), Some(1));
 }
 
 #[test]

@@ -54,9 +54,13 @@ fn a_process_that_is_not_known_is_introduced_as_it_is() {
 fn a_program_whose_start_was_lost_is_told_late() {
     let mut feed = Feed::new();
     let told = feed.tell([lost(PROCESS_EXEC_LOST, samples::process(1234, 1, &["cat", "/etc/shadow"], 5))]);
-    assert_eq!(told, [("EXECVE_19_X", 1234)]);
+    assert_eq!(
+        told,
+        [("PROCEXIT_1_E", 1235), ("EXECVE_19_X", 1234)],
+        "its threads ended with the old program"
+    );
     let events = feed.events();
-    assert_eq!((events[0].text("comm"), events[0].param("args")), ("cat".into(), &b"/etc/shadow\0"[..]));
+    assert_eq!((events[1].text("comm"), events[1].param("args")), ("cat".into(), &b"/etc/shadow\0"[..]));
     let both = PROCESS_EXEC_LOST | PROCESS_CLONE_LOST;
     let told = feed.tell([lost(both, samples::process(1300, 1234, &["cat"], 6))]);
     assert_eq!(told[..2], introduced(1300));

@@ -15,7 +15,7 @@ use crate::{
     decode::samples::{self, Sample},
     engine::{
         FullRing, Recorder,
-        told::{Census, Told},
+        told::{ProcessSource, Told},
     },
     event::{CaptureBuffer, CaptureKind, Record, RecordHeader, RecordKind},
     falco::{Batch, Translator, checker},
@@ -92,7 +92,7 @@ impl Machine {
     }
 }
 
-impl Census for Machine {
+impl ProcessSource for Machine {
     fn is_tracee(&self, pid: Pid) -> bool {
         pid.as_u32() >= ROOT && self.living.contains_key(&pid.as_u32())
     }
@@ -157,10 +157,10 @@ impl Falco {
                     let process = process.unwrap_or_else(|| panic!("{name} of {tid}, which is unheard of"));
                     match name {
                         "CHDIR_X" if event.number("res") == 0 => process.cwd = event.text("path"),
+                        // The parent in it counts only for a thread that libsinsp made up itself.
                         "EXECVE_19_X" => {
                             process.name = event.text("comm");
                             process.uid = event.number("uid");
-                            process.parent = event.number("ptid");
                             self.execs.push(process.name.clone());
                         }
                         "SETRESUID_X" => process.uid = event.number("euid"),
