@@ -28,7 +28,7 @@ pub struct RecorderCounters {
     pub bytes: u64,
     /// Records lost because the ring stayed full.
     pub records_lost: u64,
-    /// Times that a record had to wait for room.
+    /// Times that a record had to wait for room while the workload ran.
     pub waits_for_room: u64,
 }
 

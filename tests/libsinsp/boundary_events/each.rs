@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Mixtures of boundary values of each event.
-const MIXTURES: usize = 16;
+const MIXTURES: usize = 12;
 
 /// Events after which the threads are made anew, so that those behind them find what they are about. Events that change
 /// threads need it sooner.

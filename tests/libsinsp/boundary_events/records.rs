@@ -15,7 +15,7 @@ use creance::{
 use crate::{Result, random::Random, tape::Tape};
 
 /// Records that look random.
-const RECORDS: usize = 12_000;
+const RECORDS: usize = 10_000;
 
 /// Records after which the tracer dies, and another one begins, which tells first what processes there are.
 const TRACER_RECORDS: usize = 1_000;
@@ -24,7 +24,7 @@ const TRACER_RECORDS: usize = 1_000;
 const BACKLOG_RECORDS: usize = 100;
 
 /// Records before and after the moment at which a consumer starts anew.
-const SNAPSHOT_RECORDS: usize = 2_000;
+const SNAPSHOT_RECORDS: usize = 1_000;
 
 /// The first of the few threads that all records are about, so that they meet.
 const FIRST_TID: u32 = 90_000;
