@@ -120,6 +120,12 @@ impl Translator {
         self.note(done);
     }
 
+    /// Appends the event of a loss that no record announced, of `lost` records before `ts_ns`.
+    pub fn tell_loss(&mut self, lost: u64, ts_ns: u64, out: &mut Batch) {
+        let done = write_loss(lost, ts_ns, out);
+        self.note(done);
+    }
+
     /// Takes a [`RecordKind::Process`] of a snapshot that did not come through the ring; other records are not looked at.
     pub fn preload(&mut self, record: &Record<'_>) {
         let pid = record.header().pid;
@@ -188,9 +194,7 @@ impl Translator {
     fn events_of(&mut self, record: &Record<'_>, out: &mut Batch) -> Result<(), EncodeError> {
         let header = record.header();
         if record.kind() == RecordKind::Loss {
-            // The parameter is a rate of sampling to the drivers. Falco shows it, and nothing else looks at it.
-            let lost = u32::try_from(header.result).unwrap_or(u32::MAX);
-            return out.event(&table::DROP_E, header.exit_ns, 0).uint32(lost).finish();
+            return write_loss(header.result.cast_unsigned(), header.exit_ns, out);
         }
         if header.tid == 0 && record.kind() != RecordKind::Clone {
             return Ok(());
@@ -305,6 +309,13 @@ impl Translator {
             CallKind::Clone | CallKind::Clone3 | CallKind::Fork | CallKind::Vfork | CallKind::Other => Ok(()),
         }
     }
+}
+
+/// Tells that records were lost. The parameter is a rate of sampling to the drivers; Falco shows it, and nothing else looks
+/// at it.
+fn write_loss(lost: u64, ts_ns: u64, out: &mut Batch) -> Result<(), EncodeError> {
+    let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+    out.event(&table::DROP_E, ts_ns, 0).uint32(lost).finish()
 }
 
 /// The descriptor that a call returned is no socket any more.

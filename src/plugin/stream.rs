@@ -6,7 +6,7 @@ use super::counters::Counters;
 use crate::{
     container::announcement_of,
     event::{Record, RecordHeader, RecordKind},
-    falco::{Batch, Snapshot, Translator, table},
+    falco::{Batch, Snapshot, Translator},
     limits,
     link::Found,
     ring::{Consumer, Poll, RecordBuffer},
@@ -198,9 +198,7 @@ impl Stream {
         let skipped = count(&mut self.sequences, record.header(), record.kind());
         if skipped > 0 {
             self.counters.records_skipped.add(skipped);
-            let lost = u32::try_from(skipped).unwrap_or(u32::MAX);
-            let told = out.event(&table::DROP_E, record.header().exit_ns, 0).uint32(lost).finish();
-            self.counters.events_refused.add(u64::from(told.is_err()));
+            self.translator.tell_loss(skipped, record.header().exit_ns, out);
         }
         if record.kind() == RecordKind::Loss {
             self.counters.records_lost.add(record.header().result.cast_unsigned());
