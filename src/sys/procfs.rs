@@ -126,14 +126,6 @@ pub fn relations(tid: Tid) -> io::Result<Relations> {
     relations().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// The process and parent of a thread.
-///
-/// # Errors
-/// As [`relations`].
-pub fn thread_group(tid: Tid) -> io::Result<(Pid, Pid)> {
-    relations(tid).map(|relations| (relations.process, relations.parent))
-}
-
 /// The processes that `/proc` shows; none where it cannot be read.
 pub fn processes() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -190,7 +182,8 @@ mod tests {
     fn own_thread_group_is_found() {
         let tid = Tid(nix::unistd::gettid().as_raw());
         let pid = Pid(nix::unistd::getpid().as_raw());
-        assert_eq!(thread_group(tid).unwrap(), (pid, Pid(nix::unistd::getppid().as_raw())));
+        let relations = relations(tid).unwrap();
+        assert_eq!((relations.process, relations.parent), (pid, Pid(nix::unistd::getppid().as_raw())));
         assert_eq!(is_thread_of(tid, pid), Some(true));
         assert_eq!(is_thread_of(Tid(1), pid), Some(false));
     }

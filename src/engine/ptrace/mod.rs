@@ -302,7 +302,8 @@ impl PtraceEngine {
             recorder.begin_stop(since);
             let tid = stop.tid();
             // Without /proc nothing is known but the thread itself.
-            let (pid, parent) = procfs::thread_group(tid).unwrap_or((Pid(tid.0), Pid(0)));
+            let (pid, parent) = procfs::relations(tid)
+                .map_or((Pid(tid.0), Pid(0)), |relations| (relations.process, relations.parent));
             let creator = if pid.leader() == tid { parent } else { pid };
             let mut record = clone_record(clock::wall_ns(), (creator.leader(), creator), (tid, pid), 0);
             record.flags |= RecordFlags::FROM_CHILD.0;
@@ -432,7 +433,7 @@ impl ProcessSource for Living<'_> {
     }
 
     fn parent(&self, pid: Pid) -> Option<Pid> {
-        procfs::thread_group(pid.leader()).ok().map(|(_, parent)| parent)
+        procfs::relations(pid.leader()).ok().map(|relations| relations.parent)
     }
 
     fn record(&self, pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader> {
