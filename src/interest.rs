@@ -12,11 +12,16 @@
 //! What stands in for rules is the table in `built_in.rs`. Read its comments before you edit either file.
 
 mod built_in;
+mod fact;
+pub mod formula;
+mod funnel;
 
 use std::collections::BTreeMap;
 
+pub use funnel::{CallFunnel, Funnel, RuleShare};
 use thiserror::Error;
 
+use self::formula::Formula;
 use crate::abi::{self, Abi, SyscallNr, X32_SYSCALL_BIT};
 use crate::limits::SYSCALL_NUMBERS_MAX;
 
@@ -175,6 +180,8 @@ pub struct Interest {
     i386: Table,
     x32: Table,
     aarch64: Table,
+    /// What else must hold of some calls of the native ABI: what triage looks at.
+    formulas: BTreeMap<SyscallNr, Formula>,
 }
 
 impl Interest {
@@ -215,7 +222,14 @@ impl Interest {
     #[must_use]
     pub fn all() -> Self {
         let table = Table::with_unnamed(true);
-        Self { is_all: true, x86_64: table.clone(), i386: table.clone(), x32: table.clone(), aarch64: table }
+        Self {
+            is_all: true,
+            x86_64: table.clone(),
+            i386: table.clone(),
+            x32: table.clone(),
+            aarch64: table,
+            formulas: BTreeMap::new(),
+        }
     }
 
     fn of_table(tests: &BTreeMap<&str, RegisterTest>) -> Self {
@@ -225,6 +239,7 @@ impl Interest {
             i386: Table::of_names(Abi::I386, tests),
             x32: Table::of_names(Abi::X32, tests),
             aarch64: Table::of_names(Abi::Aarch64, tests),
+            formulas: BTreeMap::new(),
         }
     }
 
@@ -247,6 +262,12 @@ impl Interest {
                 Abi::I386 => test.holds(&args.map(|register| register & u64::from(u32::MAX))),
                 _ => test.holds(args),
             })
+    }
+
+    /// The calls of the native ABI about which memory may decide, and when each of them may matter, for triage. A
+    /// wanted call that is not among them matters whenever its registers pass.
+    pub fn formulas(&self) -> impl Iterator<Item = (SyscallNr, &Formula)> {
+        self.formulas.iter().map(|(nr, formula)| (*nr, formula))
     }
 
     /// The wanted calls of `native`, for the filter.

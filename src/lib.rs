@@ -6,9 +6,9 @@
 //! |---|---|---|
 //! | 0 | [`limits`], [`counters`], [`abi`] | every bound; what is counted; kernel facts without I/O |
 //! | 1 | [`sys`], [`event`] | the only door to the kernel; the wire format |
-//! | 2 | [`ring`] | the transport |
+//! | 2 | [`ring`], [`rules`] | the transport; Falco's rule language |
 //! | 3 | [`interest`], [`container`] | what can matter; which container this is |
-//! | 4 | [`filter`], [`link`] | interest to seccomp BPF; how a consumer in another process gets the ring |
+//! | 4 | [`filter`], [`triage`], [`link`] | interest to seccomp BPF; interest to predicates on memory; how a consumer in another process gets the ring |
 //! | 5 | [`engine`], [`decode`] | calls to records; records to events |
 //! | 6 | [`falco`] | records to events in Falco's own layout |
 //! | 7 | [`sink`] | where events go |
@@ -37,5 +37,7 @@ pub mod pipeline;
 #[cfg(any(test, feature = "plugin"))]
 mod plugin;
 pub mod ring;
+pub mod rules;
 pub mod sink;
 pub mod sys;
+pub mod triage;

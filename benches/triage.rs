@@ -1,0 +1,3 @@
+//! Benchmark, to come.
+
+fn main() {}
