@@ -5,7 +5,7 @@ use crate::rules::condition::Check;
 
 /// What is known of a field, in every event that Falco is told of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fact {
+pub(super) enum Fact {
     /// It has no value: every comparison of it is false, `!=` included.
     Absent,
     /// It is exactly this text.
