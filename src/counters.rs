@@ -5,10 +5,17 @@
 pub struct EngineCounters {
     /// Stops of tracees, of any kind.
     pub stops: u64,
-    /// Calls that the filter trapped.
+    /// Calls of the workload that the filter trapped. Each of them is one of the unwanted, the dropped or the kept.
     pub calls_trapped: u64,
-    /// Trapped calls that turned out not to be wanted: calls of a foreign ABI, all of which are trapped.
+    /// Trapped calls that turned out not to be wanted, by their numbers or their registers: calls of a foreign ABI, all of
+    /// which are trapped, and in an audit native ones.
     pub calls_unwanted: u64,
+    /// The unwanted calls that are so by their numbers alone.
+    pub calls_number_unwanted: u64,
+    /// Wanted calls that triage dropped, or in an audit would have.
+    pub calls_dropped: u64,
+    /// Calls that may matter.
+    pub calls_kept: u64,
     /// Threads and processes that were made.
     pub tracees_created: u64,
     /// Threads that were gone when they were asked something. Their records say so.

@@ -13,8 +13,11 @@
 
 mod built_in;
 mod fact;
+mod facts;
 pub mod formula;
 mod funnel;
+mod partial;
+mod registers;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +39,17 @@ pub enum Width {
     Low32,
     /// All 64 bits: pointers, and arguments that the kernel declares as `long`.
     Full64,
+}
+
+impl Width {
+    /// The bits that it covers.
+    const fn mask(self) -> u64 {
+        match self {
+            // A widening cast; `From` is not const.
+            Self::Low32 => u32::MAX as u64,
+            Self::Full64 => u64::MAX,
+        }
+    }
 }
 
 /// How a [`Condition`] compares a register with its value. All comparisons are unsigned.
@@ -79,10 +93,7 @@ impl Condition {
         let Some(&register) = args.get(usize::from(self.argument)) else {
             return true;
         };
-        let seen = match self.width {
-            Width::Low32 => u64::from(u32::MAX),
-            Width::Full64 => u64::MAX,
-        };
+        let seen = self.width.mask();
         let (left, right) = (register & seen, self.value & seen);
         match self.test {
             Test::Eq => left == right,
@@ -216,6 +227,16 @@ impl Interest {
             tests.entry(name).and_modify(|known| known.widen(&test)).or_insert(test);
         }
         Ok(Self::of_table(&tests))
+    }
+
+    /// The interest in the calls of a funnel.
+    fn of_funnel(calls: &[CallFunnel]) -> Self {
+        let tests = calls.iter().map(|call| (call.name, call.registers.clone())).collect();
+        let decided = calls.iter().filter(|call| call.formula != Formula::True);
+        let numbered = decided.filter_map(|call| {
+            abi::number(Abi::NATIVE, call.name).map(|number| (number, call.formula.clone()))
+        });
+        Self { formulas: numbered.collect(), ..Self::of_table(&tests) }
     }
 
     /// The interest in every call of every ABI.

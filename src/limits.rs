@@ -196,3 +196,49 @@ pub const HOLD_MS_MAX: u64 = 3_600_000;
 
 /// Records of one tracer that go out while another tracer has some, whatever their times say.
 pub const TURN_RECORDS_MAX: u32 = 1024;
+
+/// Alternatives that the register test of one call may have. More make a longer filter than they are worth: the call is
+/// then trapped whatever its registers hold.
+pub const REGISTER_ALTERNATIVES_MAX: usize = 32;
+
+/// Conditions that one alternative of a register test may have. Further ones are left to triage.
+pub const REGISTER_CONDITIONS_MAX: usize = 6;
+
+/// Bytes of one rule file. Falco's own three have some 200,000 together.
+pub const RULE_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Rule files that are read together.
+pub const RULE_FILES_MAX: usize = 1024;
+
+/// Bytes of all rule files together; and of what the lists in them, put into conditions, make of it.
+pub const RULES_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Lists and mappings inside each other in a YAML file.
+pub const YAML_DEPTH_MAX: usize = 64;
+
+/// Values in a YAML file.
+pub const YAML_NODES_MAX: usize = 1_000_000;
+
+/// Bytes of YAML that are read to make sense of one file, which may take several attempts.
+pub const YAML_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of one condition with its lists put in.
+pub const CONDITION_BYTES_MAX: usize = 1024 * 1024;
+
+/// Names of lists that are replaced in one condition.
+pub const SUBSTITUTIONS_MAX: usize = 100_000;
+
+/// Lists in lists in lists, as they are put into a condition.
+pub const LIST_DEPTH_MAX: usize = 64;
+
+/// Comparisons, operators and values of one condition with its macros put in.
+pub const CONDITION_NODES_MAX: usize = 200_000;
+
+/// The same of all conditions together.
+pub const RULES_NODES_MAX: usize = 4_000_000;
+
+/// Operators inside each other in a condition with its macros put in.
+pub const CONDITION_DEPTH_MAX: usize = 256;
+
+/// Brackets that may be open at one place of a condition, those of functions included.
+pub const BRACKETS_DEPTH_MAX: usize = 100;

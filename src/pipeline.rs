@@ -18,9 +18,8 @@ use crate::{
     container::ContainerIdentity,
     counters::ConsumerCounters,
     decode::Decoder,
-    engine::{Engine, EngineError, FullRing, LaunchError, Outcome, Recorder, histogram_ns, snapshot},
+    engine::{Engine, EngineError, FullRing, LaunchError, Outcome, Recorder, Wanted, histogram_ns, snapshot},
     event::Record,
-    interest::Interest,
     limits,
     link::{Server, ServerError},
     ring::{AttachError, Consumer, Memory, Poll, PollError, Presence, Producer, RecordBuffer},
@@ -68,8 +67,8 @@ pub enum PipelineError {
 pub struct Plan {
     /// The workload's first process.
     pub image: Image,
-    /// The calls that are wanted.
-    pub interest: Interest,
+    /// The calls that are trapped, and those that are kept.
+    pub wanted: Wanted,
     /// How long one stop may be held for room in the ring.
     pub hold_max: Duration,
 }
@@ -182,7 +181,7 @@ pub fn capture<E: Engine>(
     mut destination: Destination<'_>,
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
-    let Plan { image, interest, hold_max } = plan;
+    let Plan { image, wanted, hold_max } = plan;
     let (memory, presence) = match &destination {
         Destination::Sink(_, ring_bytes) => {
             let memory = Memfd::create(*ring_bytes).map_err(PipelineError::Ring)?;
@@ -200,7 +199,7 @@ pub fn capture<E: Engine>(
     let engine = thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let engine = match E::launch(&image, interest) {
+            let engine = match E::launch(&image, wanted) {
                 Ok(engine) => engine,
                 Err(error) => {
                     // The receiver waits for this one message.

@@ -3,17 +3,20 @@
 //! The exit status is the workload's own wherever there is one. Bad input is status 2, with one line that says what
 //! and where, and nothing has been started then.
 
+mod explain;
 mod forward;
 mod program;
+mod rules;
 mod run;
 mod stats;
 
 use std::{
     fmt,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
+use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
 /// Exit status when creance itself fails.
@@ -36,13 +39,45 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a workload and show what it does
-    Run(run::Run),
+    Run(Box<run::Run>),
+    /// Show what would be trapped for some rules, and why
+    Explain(explain::Explain),
+    /// Check rule files, or show their rules in full
+    Rules(rules::Rules),
 }
 
 /// Says one line on standard error. Unlike `eprintln!` it does not panic when nobody can hear it: the exit status is
 /// the workload's all the same.
 fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "creance: {line}");
+}
+
+/// Writes to standard output. Nobody may read it to its end, as under head(1): that is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    // A terminal would obey what a rule file holds. Whatever else reads it gets it as it is.
+    let harmless = stdout.is_terminal().then(|| text.split('\n').map(printable).collect::<Vec<_>>().join("\n"));
+    let written = stdout.write_all(harmless.as_deref().unwrap_or(text).as_bytes());
+    match written.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A text as one line that does nothing to a terminal.
+fn printable(text: &str) -> String {
+    let is_harmful = |c: char| {
+        c.is_control() && c != '\t'
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().map(|c| if is_harmful(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Tells whether an error is about what the user gave, and not about what creance met.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<run::UsageError>().is_some() || error.downcast_ref::<rules::BadRules>().is_some()
 }
 
 /// Prints help and the version as they are, and bad input as one line.
@@ -61,17 +96,21 @@ fn refuse(error: &clap::Error) -> ExitCode {
 /// Runs the program with the process's own arguments; gives its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Command::Run(run) = match Cli::try_parse() {
+    let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => return refuse(&error),
     };
-    match run.run() {
+    let done = match command {
+        Command::Run(run) => run.run(),
+        Command::Explain(explain) => explain.run(),
+        Command::Rules(rules) => rules.run(),
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
             // One line, however many causes.
             say(format_args!("{error:#}"));
-            let is_usage = error.downcast_ref::<run::UsageError>().is_some();
-            ExitCode::from(if is_usage { STATUS_USAGE } else { STATUS_FAILED })
+            ExitCode::from(if is_usage(&error) { STATUS_USAGE } else { STATUS_FAILED })
         }
     }
 }

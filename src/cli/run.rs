@@ -17,10 +17,11 @@ use clap::{Args, ValueEnum};
 use super::{STATUS_FAILED, forward::Forwarder, program, say, stats};
 use crate::{
     container::{self, ContainerIdentity},
-    engine::ptrace::PtraceEngine,
-    interest::{Interest, UnknownCall},
+    engine::{Wanted, ptrace::PtraceEngine},
+    interest::{Funnel, Interest, UnknownCall},
     limits, link,
     pipeline::{self, Destination, Link, Plan, Report},
+    rules::{self, Diagnostic, ReadError, RuleSet, Severity},
     sink::{FalcoEvents, Json, Null, Sink, Text},
     sys::{
         launch::{self, ChildFailure, Image},
@@ -47,9 +48,17 @@ pub(super) struct Run {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "all")]
     syscalls: Vec<String>,
 
-    /// Capture every call
+    /// Capture every call; with --rules, mark those that no rule can match
     #[arg(long)]
     all: bool,
+
+    /// Capture what these Falco rules can react to: a rule file, or a directory of them; may be given again
+    #[arg(short, long, value_name = "FILE|DIR", conflicts_with_all = ["syscalls", "falco_config"])]
+    rules: Vec<PathBuf>,
+
+    /// Capture what the rule files can react to that this falco.yaml names
+    #[arg(long, value_name = "FILE", conflicts_with = "syscalls")]
+    falco_config: Option<PathBuf>,
 
     /// Offer the events to Falco in this directory, instead of writing them (default: /run/creance, else
     /// $XDG_RUNTIME_DIR/creance; without DIR write -- before CMD)
@@ -135,6 +144,10 @@ fn parse_wait(text: &str) -> Result<Wait, String> {
 pub(super) enum UsageError {
     #[error("--syscalls")]
     UnknownCall(#[source] UnknownCall),
+    #[error(transparent)]
+    Rules(ReadError),
+    #[error("the rules have {errors} error{}: nothing was started", if *errors == 1 { "" } else { "s" })]
+    RuleErrors { errors: usize },
     #[error("--output-file {}", path.display())]
     OutputFile {
         path: PathBuf,
@@ -154,7 +167,7 @@ pub(super) enum UsageError {
 impl Run {
     /// Runs the workload; gives its exit status, or does not return if a signal killed it.
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let interest = self.interest()?;
+        let wanted = self.wanted()?;
         let Some(name) = self.command.first() else { return Err(UsageError::Nul.into()) };
         let file = match program::find(name) {
             Ok(file) => file,
@@ -174,7 +187,8 @@ impl Run {
             OnFull::Block => Duration::from_millis(self.hold_max),
             OnFull::Drop => Duration::ZERO,
         };
-        let plan = Plan { image, interest, hold_max };
+        let is_audit = wanted.is_audit();
+        let plan = Plan { image, wanted, hold_max };
         let report = match &self.link {
             Some(directory) => {
                 let link = self.open_link(directory.as_deref())?;
@@ -195,7 +209,7 @@ impl Run {
         report_trouble(&report);
         if self.stats {
             // A closed standard error is no reason to change the exit status.
-            let _ = io::stderr().write_all(stats::render(&report).as_bytes());
+            let _ = io::stderr().write_all(stats::render(&report, is_audit).as_bytes());
         }
         Ok(exit(&report, &file))
     }
@@ -243,13 +257,25 @@ impl Run {
         signal
     }
 
-    fn interest(&self) -> Result<Interest, UsageError> {
-        if self.all {
-            Ok(Interest::all())
+    fn wanted(&self) -> Result<Wanted, UsageError> {
+        if let Some(paths) = self.rule_paths()? {
+            let interest = rule_interest(&paths)?;
+            return Ok(if self.all { Wanted::audit(interest) } else { Wanted::new(interest) });
+        }
+        Ok(Wanted::new(if self.all {
+            Interest::all()
         } else if self.syscalls.is_empty() {
-            Ok(Interest::built_in())
+            Interest::built_in()
         } else {
-            Interest::of_names(&self.syscalls).map_err(UsageError::UnknownCall)
+            Interest::of_names(&self.syscalls).map_err(UsageError::UnknownCall)?
+        }))
+    }
+
+    /// The rule files that were given; `None` if none were.
+    fn rule_paths(&self) -> Result<Option<Vec<PathBuf>>, UsageError> {
+        match &self.falco_config {
+            Some(config) => rules::files_of_config(config).map(Some).map_err(UsageError::Rules),
+            None => Ok(Some(self.rules.clone()).filter(|paths| !paths.is_empty())),
         }
     }
 
@@ -275,6 +301,31 @@ impl Run {
             Output::Null => Box::new(Null),
         })
     }
+}
+
+/// What the rules in these files can react to. What is wrong with them is said on standard error.
+fn rule_interest(paths: &[PathBuf]) -> Result<Interest, UsageError> {
+    let set = RuleSet::read(paths).map_err(UsageError::Rules)?;
+    let is_error = |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Error;
+    let errors = set.diagnostics.iter().filter(is_error);
+    for error in errors.clone() {
+        // Nobody may be there to read it; the exit status tells as well.
+        let _ = writeln!(io::stderr(), "{}", error.display(&set.sources));
+    }
+    let errors = errors.count();
+    if errors > 0 {
+        return Err(UsageError::RuleErrors { errors });
+    }
+    if !set.rules.iter().any(|rule| rule.is_enabled && rule.source == "syscall") {
+        say(format_args!("no rule is enabled that looks at system calls"));
+    }
+    let funnel = Funnel::of_rules(&set.rules);
+    match set.diagnostics.len() + funnel.warnings.len() {
+        0 => {}
+        1 => say(format_args!("1 warning about the rules: creance rules check shows it")),
+        warnings => say(format_args!("{warnings} warnings about the rules: creance rules check shows them")),
+    }
+    Ok(funnel.interest)
 }
 
 fn capture(plan: Plan, destination: Destination<'_>, forwarder: Forwarder) -> anyhow::Result<Report> {

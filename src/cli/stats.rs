@@ -4,18 +4,19 @@ use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-use crate::pipeline::Report;
+use crate::{counters::EngineCounters, pipeline::Report};
 
-/// The table, a line per figure.
-pub(super) fn render(report: &Report) -> String {
+/// The table, a line per figure. An audit shows what share of all calls each stage of the funnel lets through.
+pub(super) fn render(report: &Report, is_audit: bool) -> String {
     let (engine, recorded) = (&report.outcome.counters, &report.outcome.recorded);
     let mut text = String::from("creance: statistics\n");
     let mut line = |name: &str, value: String| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {name:<26}{value}");
     };
-    line("calls trapped", engine.calls_trapped.to_string());
-    line("calls not wanted", engine.calls_unwanted.to_string());
+    for (name, value) in if is_audit { audited(engine) } else { trapped(engine) } {
+        line(name, value);
+    }
     line("stops", engine.stops.to_string());
     line("tracees created", engine.tracees_created.to_string());
     line("tracees gone in a stop", engine.tracees_gone.to_string());
@@ -42,6 +43,31 @@ pub(super) fn render(report: &Report) -> String {
         line("listener held", yes(filter.has_listener).to_owned());
     }
     text
+}
+
+/// The funnel of calls that were trapped.
+fn trapped(engine: &EngineCounters) -> [(&'static str, String); 4] {
+    [
+        ("calls trapped", engine.calls_trapped.to_string()),
+        ("calls not wanted", engine.calls_unwanted.to_string()),
+        ("calls dropped by triage", engine.calls_dropped.to_string()),
+        ("calls kept", engine.calls_kept.to_string()),
+    ]
+}
+
+/// The funnel of all calls that were made.
+fn audited(engine: &EngineCounters) -> [(&'static str, String); 4] {
+    let seen = engine.calls_trapped;
+    let share = |calls: u64| {
+        let hundredths = u128::from(calls) * 10_000 / u128::from(seen.max(1));
+        format!("{calls} ({}.{:02} %)", hundredths / 100, hundredths % 100)
+    };
+    [
+        ("calls seen", seen.to_string()),
+        ("calls wanted by number", share(seen.saturating_sub(engine.calls_number_unwanted))),
+        ("calls wanted by registers", share(seen.saturating_sub(engine.calls_unwanted))),
+        ("calls kept by triage", share(engine.calls_kept)),
+    ]
 }
 
 fn times(histogram: &Histogram<u64>) -> String {

@@ -85,15 +85,16 @@ impl<'a> Event<'a> {
     }
 
     /// The same claims in words: `no_result`, `memory_unreadable`, `thread`, `from_child`, `captures_dropped`,
-    /// `socket_unknown`.
+    /// `socket_unknown`, `irrelevant`.
     pub fn flag_words(&self) -> impl Iterator<Item = &'static str> {
-        const WORDS: [(RecordFlags, &str); 6] = [
+        const WORDS: [(RecordFlags, &str); 7] = [
             (RecordFlags::NO_RESULT, "no_result"),
             (RecordFlags::MEMORY_UNREADABLE, "memory_unreadable"),
             (RecordFlags::THREAD, "thread"),
             (RecordFlags::FROM_CHILD, "from_child"),
             (RecordFlags::CAPTURES_DROPPED, "captures_dropped"),
             (RecordFlags::SOCKET_UNKNOWN, "socket_unknown"),
+            (RecordFlags::IRRELEVANT, "irrelevant"),
         ];
         let flags = self.flags();
         WORDS.into_iter().filter_map(move |(flag, word)| flags.contains(flag).then_some(word))

@@ -9,18 +9,20 @@ mod process;
 pub mod ptrace;
 mod recorder;
 pub mod snapshot;
+mod socket;
 pub(crate) mod told;
+mod wanted;
 
 use std::{io, time::Instant};
 
 pub use recorder::{FullRing, Recorder};
+pub use wanted::Wanted;
 
 use hdrhistogram::Histogram;
 
 use crate::{
     counters::{EngineCounters, RecorderCounters},
     filter::CompileError,
-    interest::Interest,
     limits,
     ring::ProducerMemory,
     sys::{
@@ -38,7 +40,7 @@ pub trait Engine: Sized {
     ///
     /// # Errors
     /// [`LaunchError`]; nothing of the workload has run then.
-    fn launch(image: &Image, interest: Interest) -> Result<Self, LaunchError>;
+    fn launch(image: &Image, wanted: Wanted) -> Result<Self, LaunchError>;
 
     /// The workload's first process.
     fn root(&self) -> Pid;

@@ -148,11 +148,19 @@ impl RecordFlags {
     pub const CAPTURES_DROPPED: Self = Self(1 << 4);
     /// The addresses of the socket could not be had; their captures are missing.
     pub const SOCKET_UNKNOWN: Self = Self(1 << 5);
+    /// No loaded rule can match the call; it is recorded because everything is.
+    pub const IRRELEVANT: Self = Self(1 << 6);
 
     /// Whether every bit of `other` is set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// This set without the bits of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// The union of both sets.

@@ -33,7 +33,7 @@ pub use emulator::{Call, EmulateError, Verdict, emulate};
 /// One instruction, in the layout that seccomp(2) takes: `struct sock_filter` (linux/filter.h).
 pub use libc::sock_filter as SockFilter;
 
-use crate::abi::{Abi, SyscallNr};
+use crate::abi::{self, Abi, SyscallNr};
 use crate::interest::{Condition, Interest, NativeCalls, RegisterTest, Test, Width};
 use crate::limits;
 
@@ -148,6 +148,13 @@ pub fn compile(interest: &Interest, native: Abi, action: Action) -> Result<Progr
     Ok(Program { native, instructions })
 }
 
+/// Calls that busy programs make most often of those that rules are about, the most frequent first: their numbers are
+/// compared before all others.
+const HOT_CALLS: [&str; 12] = [
+    "openat", "sendto", "recvfrom", "sendmsg", "recvmsg", "open", "accept4", "connect", "socket", "dup2",
+    "unlink", "execve",
+];
+
 /// The instructions that decide about a call of the native ABI.
 fn body(
     interest: &Interest,
@@ -155,17 +162,57 @@ fn body(
     target: TargetArch,
     action: Action,
 ) -> Result<Vec<SockFilter>, CompileError> {
-    let trap = SeccompAction::Trace(u32::from(TRACE_DATA_NATIVE));
-    let filter = match interest.native_calls(native) {
-        NativeCalls::All => SeccompFilter::new(BTreeMap::new(), trap, SeccompAction::Allow, target),
+    let program = match interest.native_calls(native) {
+        NativeCalls::All => {
+            let trap = SeccompAction::Trace(u32::from(TRACE_DATA_NATIVE));
+            let filter = SeccompFilter::new(BTreeMap::new(), trap, SeccompAction::Allow, target);
+            filter.and_then(BpfProgram::try_from).map_err(|source| body_error(native, source))?
+        }
         NativeCalls::Only(calls) => {
-            let rules =
-                calls.into_iter().map(|(nr, test)| Ok((i64::from(nr.0), rules_of(native, nr, test)?)));
-            SeccompFilter::new(rules.collect::<Result<_, _>>()?, SeccompAction::Allow, trap, target)
+            let hot = HOT_CALLS.map(|name| abi::number(native, name));
+            let (hot_calls, others): (Vec<_>, Vec<_>) =
+                calls.into_iter().partition(|(nr, _)| hot.contains(&Some(*nr)));
+            let mut program = BpfProgram::new();
+            let in_order =
+                hot.iter().filter_map(|nr| hot_calls.iter().find(|(wanted, _)| Some(*wanted) == *nr));
+            for call in in_order {
+                append(&mut program, chain(native, target, &[*call])?);
+            }
+            append(&mut program, chain(native, target, &others)?);
+            program
         }
     };
-    let program = filter.and_then(BpfProgram::try_from).map_err(|source| body_error(native, source))?;
     Ok(program.into_iter().map(|instruction| in_terms_of(action, &instruction)).collect())
+}
+
+/// seccompiler's program for some calls of the native ABI, which it compares in ascending order.
+fn chain(
+    native: Abi,
+    target: TargetArch,
+    calls: &[(SyscallNr, &RegisterTest)],
+) -> Result<BpfProgram, CompileError> {
+    let trap = SeccompAction::Trace(u32::from(TRACE_DATA_NATIVE));
+    let rules = calls.iter().map(|&(nr, test)| Ok((i64::from(nr.0), rules_of(native, nr, test)?)));
+    SeccompFilter::new(rules.collect::<Result<_, _>>()?, SeccompAction::Allow, trap, target)
+        .and_then(BpfProgram::try_from)
+        .map_err(|source| body_error(native, source))
+}
+
+/// Appends a program of seccompiler's to another, so that it decides about the numbers that the first one does not name.
+///
+/// The last instruction of a program is reached only if no number was equal, and answers for those. It goes, and so do
+/// the instructions that start the second program: a check of the architecture, and the load of the number, which
+/// nothing but the arguments of a call that *is* named has replaced.
+fn append(program: &mut BpfProgram, next: BpfProgram) {
+    const ARCHITECTURE_CHECK: usize = 3;
+    const LOAD_OF_NUMBER: usize = 1;
+    let is_empty = next.len() == ARCHITECTURE_CHECK + 1;
+    if program.is_empty() {
+        *program = next;
+    } else if !is_empty {
+        program.pop();
+        program.extend(next.into_iter().skip(ARCHITECTURE_CHECK + LOAD_OF_NUMBER));
+    }
 }
 
 /// seccompiler's rules for one call: one for each alternative, and none if every call passes.

@@ -4,7 +4,7 @@
 //! when the rule *may* match: what cannot be known before the call has returned has become true in it, never false.
 //! There is no negation but in an [`Atom`], so dropping an atom (making it true) can only widen the formula.
 
-use super::Condition;
+use super::{Condition, RegisterTest};
 
 /// When a call may matter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,7 +77,8 @@ pub enum Form {
     /// As the absolute path that libsinsp makes of it: put under the directory that it starts from, without `.`, `..`
     /// and doubled slashes. Links are not followed: Falco compares names.
     Resolved,
-    /// As either, since it is not certain which one libsinsp shows: an atom holds if it does for one of the two.
+    /// As either of them, or as the written one behind the directory that it starts from and a slash, since it is not
+    /// certain which one libsinsp shows: an atom holds if it does for any of the three.
     Either,
 }
 
@@ -169,6 +170,29 @@ impl Formula {
             0 => Self::False,
             1 => merged.swap_remove(0),
             _ => Self::Any(merged),
+        }
+    }
+
+    /// The formula that holds when the registers pass a test.
+    #[must_use]
+    pub fn of_registers(test: &RegisterTest) -> Self {
+        if test.is_always() {
+            return Self::True;
+        }
+        let conjunction = |all: &Vec<Condition>| {
+            Self::all(all.iter().map(|condition| Self::Atom(Atom::Register(*condition))))
+        };
+        Self::any(test.alternatives().iter().map(conjunction))
+    }
+
+    /// The formula with `value` in the place of everything that only memory can tell.
+    #[must_use]
+    pub fn with_memory(&self, value: &Self) -> Self {
+        match self {
+            Self::Atom(Atom::Register(_)) | Self::True | Self::False => self.clone(),
+            Self::Atom(_) => value.clone(),
+            Self::All(operands) => Self::all(operands.iter().map(|operand| operand.with_memory(value))),
+            Self::Any(operands) => Self::any(operands.iter().map(|operand| operand.with_memory(value))),
         }
     }
 }

@@ -1,7 +1,34 @@
 //! From rules to an interest, and what each rule has a share in.
+//!
+//! For every call that has a name, every rule is evaluated as far as the name decides it; what is left is the rule's
+//! share in that call. A call in which some rule has a share is trapped, when its registers pass ([`registers`]), and
+//! kept, when the whole of what is left holds (triage).
+//!
+//! [`registers`]: super::registers
 
-use super::{Interest, RegisterTest, formula::Formula};
-use crate::rules::{Diagnostic, ExpandedRule};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Condition, Interest, RegisterTest, Test, Width, facts, formula::Formula, partial, registers};
+use crate::{
+    abi::{self, Abi, SyscallNr},
+    limits::SYSCALL_NUMBERS_MAX,
+    rules::{Diagnostic, ExpandedRule, Expr, Severity, condition::Operand},
+};
+
+/// The event source of system calls.
+const SYSCALL_SOURCE: &str = "syscall";
+
+/// The calls that start a program.
+const EXEC_CALLS: [&str; 2] = ["execve", "execveat"];
+
+/// Calls that make or end a thread. They are told without being trapped: the kernel reports them to a tracer.
+const LIFE_CALLS: [&str; 6] = ["clone", "clone3", "fork", "vfork", "exit", "exit_group"];
+
+/// Events that come from no call.
+const OTHER_EVENTS: [&str; 5] = ["procexit", "drop", "asyncevent", "container", "signaldeliver"];
+
+/// No call has this name: a rule that may match such a call asks for every call.
+const NO_CALL: &str = "no call";
 
 /// What rules make of the system calls.
 #[derive(Debug, Clone)]
@@ -38,10 +65,209 @@ pub struct RuleShare {
     pub formula: Formula,
 }
 
+/// One rule, as far as names of calls decide it.
+struct Asked<'a> {
+    index: usize,
+    rule: &'a ExpandedRule,
+    /// When it may match a call that it does not name and that nothing is known of.
+    of_any_call: Formula,
+    /// The calls that it names, if that is how it picks them.
+    named: Option<BTreeSet<&'a str>>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(index: usize, rule: &'a ExpandedRule) -> Self {
+        let of_any_call = partial::may_match(&rule.condition, NO_CALL);
+        Self { index, rule, of_any_call, named: partial::named_calls(&rule.condition) }
+    }
+
+    /// Whether it asks for every call.
+    fn is_about_all(&self) -> bool {
+        self.of_any_call != Formula::False
+    }
+
+    fn may_match(&self, call: &str, is_ordinary: bool) -> Formula {
+        match &self.named {
+            Some(named) if is_ordinary && !named.contains(call) => self.of_any_call.clone(),
+            _ => partial::may_match(&self.rule.condition, call),
+        }
+    }
+}
+
 impl Funnel {
     /// What these rules make of the system calls. Disabled rules, and those of other sources, have no share.
+    ///
+    /// A rule that asks for every call, since it names none, cannot have them all: it gets every call that starts a
+    /// program, and of the calls that other rules ask for those that its paths and addresses pick, besides all that is
+    /// kept anyway.
     #[must_use]
-    pub fn of_rules(_rules: &[ExpandedRule]) -> Self {
-        Self { interest: Interest::built_in(), calls: Vec::new(), warnings: Vec::new() }
+    pub fn of_rules(rules: &[ExpandedRule]) -> Self {
+        let is_asked = |rule: &ExpandedRule| rule.is_enabled && rule.source == SYSCALL_SOURCE;
+        let asked: Vec<_> = rules
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| is_asked(rule))
+            .map(|(index, rule)| Asked::new(index, rule))
+            .collect();
+        let mut calls: BTreeMap<&str, CallFunnel> = BTreeMap::new();
+        for name in call_names() {
+            let shares = shares(&asked, name);
+            if !shares.is_empty() {
+                calls.insert(name, CallFunnel::new(name, shares));
+            }
+        }
+        for (name, test) in state_calls(&asked, &calls) {
+            calls.entry(name).or_insert_with(|| CallFunnel::new(name, Vec::new())).need_for_state(test);
+        }
+        let calls: Vec<_> = calls.into_values().collect();
+        Self { interest: Interest::of_funnel(&calls), warnings: warnings(&asked, &calls), calls }
     }
+}
+
+impl CallFunnel {
+    fn new(name: &'static str, rules: Vec<RuleShare>) -> Self {
+        let formula = Formula::any(rules.iter().map(|share| share.formula.clone()));
+        // Without a rule the test is of no account: only state makes such a call wanted.
+        let registers = registers::register_test(&formula).unwrap_or_default();
+        Self { name, registers, formula, rules, is_state: false }
+    }
+
+    fn need_for_state(&mut self, test: RegisterTest) {
+        self.is_state = true;
+        let needed = Formula::of_registers(&test);
+        if self.rules.is_empty() {
+            self.registers = test;
+        } else {
+            self.registers.widen(&test);
+        }
+        self.formula = Formula::any([self.formula.clone(), needed]);
+    }
+}
+
+/// The names that a native ABI has a call of, but for those that need no trap.
+fn call_names() -> BTreeSet<&'static str> {
+    let names = |abi| (0..SYSCALL_NUMBERS_MAX).filter_map(move |nr| abi::number_name(abi, SyscallNr(nr)));
+    let natives = [Abi::X86_64, Abi::Aarch64].into_iter().flat_map(names);
+    natives.filter(|name| !LIFE_CALLS.contains(name)).collect()
+}
+
+/// The rules that have a share in the call of this name, and their shares.
+fn shares(asked: &[Asked<'_>], name: &str) -> Vec<RuleShare> {
+    let mut shares = Vec::new();
+    let is_ordinary = facts::is_ordinary(name);
+    let mut is_wanted = EXEC_CALLS.contains(&name);
+    for rule in asked {
+        let formula = rule.may_match(name, is_ordinary);
+        let is_picky = formula.with_memory(&Formula::False) == Formula::False;
+        let has_share = !rule.is_about_all() || is_picky || EXEC_CALLS.contains(&name);
+        if registers::register_test(&formula).is_some() && has_share {
+            is_wanted |= !rule.is_about_all();
+            shares.push(RuleShare { rule: rule.index, formula });
+        }
+    }
+    if is_wanted { shares } else { Vec::new() }
+}
+
+/// Calls that change what Falco knows of a process, with what makes a call do so, and the fields that show it. At the
+/// start of a program all of it is told anyway, so only rules about other calls need them.
+const STATE_CALLS: &[(&[&str], Option<Condition>, &[&str])] = &[
+    (&["chdir", "fchdir"], None, &["proc.cwd", "proc.acwd"]),
+    (
+        &["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"],
+        None,
+        &["user.", "group.", "proc.euid", "proc.egid", "thread.e"],
+    ),
+    (&["setsid"], None, &["proc.sid", "proc.sname", "proc.is_sid_leader", "proc.tty"]),
+    (&["capset"], None, &["thread.cap_"]),
+    (&["chroot"], None, &["container."]),
+    (&["prctl"], Some(IS_SUBREAPER), &["proc.p", "proc.a"]),
+];
+
+/// `PR_SET_CHILD_SUBREAPER` (prctl(2)): the one of its options that changes who is whose parent.
+const IS_SUBREAPER: Condition = Condition { argument: 0, width: Width::Low32, test: Test::Eq, value: 36 };
+
+/// The calls that Falco's picture of a process needs for the conditions and the output lines of these rules.
+fn state_calls(asked: &[Asked<'_>], calls: &BTreeMap<&str, CallFunnel>) -> Vec<(&'static str, RegisterTest)> {
+    let is_beyond_exec = |index: usize| {
+        let beyond = calls.values().filter(|call| !EXEC_CALLS.contains(&call.name));
+        beyond.flat_map(|call| &call.rules).any(|share| share.rule == index)
+    };
+    let beyond: Vec<_> = asked.iter().filter(|asked| is_beyond_exec(asked.index)).collect();
+    let names_any = |fields: &[&str]| beyond.iter().any(|asked| names_field(asked.rule, fields));
+    let needed = STATE_CALLS.iter().filter(|(_, _, fields)| names_any(fields));
+    let test = |when: &Option<Condition>| RegisterTest::any_of(vec![when.iter().copied().collect()]);
+    needed.flat_map(|(names, when, _)| names.iter().map(move |name| (*name, test(when)))).collect()
+}
+
+/// Tells whether a rule names a field that starts with one of these, in its condition or its output.
+fn names_field(rule: &ExpandedRule, starts: &[&str]) -> bool {
+    let is_one = |name: &str| starts.iter().any(|start| name.starts_with(start));
+    rule.output.split('%').skip(1).any(is_one)
+        || rule.condition.checks().any(|check| {
+            let right = match &check.right {
+                crate::rules::condition::Right::Operand(operand) => Some(operand),
+                _ => None,
+            };
+            operand_names(&check.left, &is_one) || right.is_some_and(|right| operand_names(right, &is_one))
+        })
+}
+
+fn operand_names(operand: &Operand, is_one: &impl Fn(&str) -> bool) -> bool {
+    match operand {
+        Operand::Field(field) => is_one(&field.name),
+        Operand::Transformed { arguments, .. } | Operand::List(arguments) => {
+            arguments.iter().any(|argument| operand_names(argument, is_one))
+        }
+        Operand::Word(_) => false,
+    }
+}
+
+fn warnings(asked: &[Asked<'_>], calls: &[CallFunnel]) -> Vec<Diagnostic> {
+    let mut warnings = Vec::new();
+    for asked in asked {
+        let rule = asked.rule;
+        let shares = calls.iter().filter_map(|call| {
+            call.rules.iter().find(|share| share.rule == asked.index).map(|share| (call.name, &share.formula))
+        });
+        let shares: Vec<_> = shares.collect();
+        let mut warn = |message: String, help: &str| {
+            warnings.push(Diagnostic {
+                severity: Severity::Warning,
+                message: format!("rule {:?} {message}", rule.name),
+                span: rule.span,
+                help: Some(help.to_owned()),
+            });
+        };
+        if asked.is_about_all() {
+            warn(
+                "names no evt.type, so Falco evaluates it at every call; creance gives it program starts, and the calls that are captured for other rules".into(),
+                "name the calls that it is about, for example: evt.type in (execve, execveat) and ...",
+            );
+        } else if shares.is_empty() && !is_about_life(&rule.condition) {
+            warn(
+                "can never match: there is no call whose event makes its condition true".into(),
+                "remove the rule, or see which of its comparisons exclude each other: creance rules expand",
+            );
+        }
+        let opens = ["open", "openat", "openat2"];
+        let kept = shares.iter().filter(|(name, formula)| {
+            opens.contains(name) && formula.with_memory(&Formula::False) != Formula::False
+        });
+        let kept: Vec<_> = kept.map(|(name, _)| *name).collect();
+        if !kept.is_empty() {
+            warn(
+                format!(
+                    "looks at no path of {}, so each of them that its flags allow costs two stops and a record",
+                    kept.join(", ")
+                ),
+                "compare fd.name, fd.directory or fd.filename with what the rule is about, outside of any `or` with other fields",
+            );
+        }
+    }
+    warnings
+}
+
+/// Tells whether a rule may match an event that needs no trap.
+fn is_about_life(condition: &Expr) -> bool {
+    LIFE_CALLS.iter().chain(&OTHER_EVENTS).any(|name| partial::may_match(condition, name) != Formula::False)
 }

@@ -1,4 +1,14 @@
-//! The condition of a rule, as a tree.
+//! The condition of a rule, as a tree: parsed from a text, and written as one.
+//!
+//! The tree is what libsinsp's parser makes of the text, without any meaning: names of fields are not looked up, and
+//! values are not read. Every part keeps its place in the rule file. The grammar is written down in `parser.rs`.
+
+mod complaint;
+mod lexer;
+mod parser;
+mod print;
+#[cfg(test)]
+mod tests;
 
 use super::source::{Diagnostic, Located, Span};
 
@@ -152,6 +162,82 @@ pub struct Word {
 ///
 /// # Errors
 /// The first place that the language does not allow, with what it would.
-pub fn parse(_condition: &Located) -> Result<Expr, Diagnostic> {
-    Ok(Expr::And(Vec::new()))
+pub fn parse(condition: &Located) -> Result<Expr, Diagnostic> {
+    parser::parse(condition)
+}
+
+impl Operator {
+    /// How it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exists => "exists",
+            Self::Eq => "=",
+            Self::Ne => "!=",
+            Self::Lt => "<",
+            Self::Le => "<=",
+            Self::Gt => ">",
+            Self::Ge => ">=",
+            Self::Contains => "contains",
+            Self::IContains => "icontains",
+            Self::BContains => "bcontains",
+            Self::StartsWith => "startswith",
+            Self::BStartsWith => "bstartswith",
+            Self::EndsWith => "endswith",
+            Self::Glob => "glob",
+            Self::IGlob => "iglob",
+            Self::Regex => "regex",
+            Self::In => "in",
+            Self::Intersects => "intersects",
+            Self::PMatch => "pmatch",
+        }
+    }
+}
+
+impl Transformer {
+    /// How it is written, without the bracket.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ToLower => "tolower",
+            Self::ToUpper => "toupper",
+            Self::B64 => "b64",
+            Self::Basename => "basename",
+            Self::Len => "len",
+            Self::Join => "join",
+            Self::Concat => "concat",
+            Self::GetOpt => "getopt",
+            Self::Val => "val",
+        }
+    }
+}
+
+impl Modifier {
+    /// How it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OneOf => "oneof",
+            Self::AnyOf => "anyof",
+            Self::AllOf => "allof",
+        }
+    }
+}
+
+impl Expr {
+    /// Every comparison in it, from left to right.
+    pub fn checks(&self) -> impl Iterator<Item = &Check> {
+        let mut rest = vec![self];
+        std::iter::from_fn(move || {
+            while let Some(next) = rest.pop() {
+                match next {
+                    Self::And(operands) | Self::Or(operands) => rest.extend(operands.iter().rev()),
+                    Self::Not(operand) => rest.push(operand),
+                    Self::Check(check) => return Some(check),
+                    Self::Macro(_) => {}
+                }
+            }
+            None
+        })
+    }
 }

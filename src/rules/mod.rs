@@ -7,9 +7,19 @@
 //! It knows the language and nothing of system calls: what a field is worth is decided in [`crate::interest`].
 
 pub mod condition;
+mod config;
+mod entries;
+mod exceptions;
+mod expand;
+mod items;
+mod lists;
+mod load;
 pub mod source;
+#[cfg(test)]
+mod tests;
+mod yaml;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use condition::Expr;
 pub use source::{Diagnostic, Severity, Sources, Span};
@@ -48,14 +58,14 @@ impl RuleSet {
     /// # Errors
     /// [`ReadError`] if a file or a directory cannot be read, or is too large. What is wrong inside is in
     /// [`RuleSet::diagnostics`].
-    pub fn read(_paths: &[PathBuf]) -> Result<Self, ReadError> {
-        Ok(Self::default())
+    pub fn read(paths: &[PathBuf]) -> Result<Self, ReadError> {
+        load::read(paths).map(load::parse)
     }
 
     /// The rules of files that were read before: their names and their texts, in this order.
     #[must_use]
-    pub fn parse(_files: Vec<(PathBuf, String)>) -> Self {
-        Self::default()
+    pub fn parse(files: Vec<(PathBuf, String)>) -> Self {
+        load::parse(files)
     }
 
     /// Tells whether Falco would refuse the files.
@@ -75,10 +85,11 @@ pub struct ReadError {
     pub source: std::io::Error,
 }
 
-/// The rule files that a `falco.yaml` names (`rules_files`), in order; relative ones as Falco takes them.
+/// The rule files and directories that a `falco.yaml` names (`rules_files`), in order, as it names them. Those that do not
+/// exist are left out, as by Falco. Files that it includes (`config_files`) are read as well.
 ///
 /// # Errors
-/// [`ReadError`] if the file cannot be read, or names none.
-pub fn files_of_config(path: &std::path::Path) -> Result<Vec<PathBuf>, ReadError> {
-    Err(ReadError { path: path.to_path_buf(), source: std::io::ErrorKind::Unsupported.into() })
+/// [`ReadError`] if a file cannot be read, or none is named that exists.
+pub fn files_of_config(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    config::files(path)
 }

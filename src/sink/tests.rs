@@ -255,6 +255,9 @@ fn a_socket_whose_addresses_could_not_be_had_says_so() {
     let unknown = || call("listen", &[3, 5]).flags(RecordFlags::SOCKET_UNKNOWN);
     assert_eq!(text(unknown()), "bash(10) listen fd=3 backlog=5 <socket_unknown> = 0");
     assert!(json(unknown()).contains(r#""flags":["socket_unknown"]"#));
+    let irrelevant = || call("listen", &[3, 5]).flags(RecordFlags::IRRELEVANT);
+    assert_eq!(text(irrelevant()), "bash(10) listen fd=3 backlog=5 <irrelevant> = 0");
+    assert!(json(irrelevant()).contains(r#""flags":["irrelevant"]"#));
 }
 
 #[test]

@@ -248,7 +248,8 @@ impl Line<'_> {
         const SHOWN: RecordFlags = RecordFlags::MEMORY_UNREADABLE
             .with(RecordFlags::FROM_CHILD)
             .with(RecordFlags::CAPTURES_DROPPED)
-            .with(RecordFlags::SOCKET_UNKNOWN);
+            .with(RecordFlags::SOCKET_UNKNOWN)
+            .with(RecordFlags::IRRELEVANT);
         if event.flags().0 & SHOWN.0 == 0 {
             return Ok(());
         }

@@ -17,4 +17,5 @@ mod signals;
 mod sockets;
 mod status;
 mod survival;
+mod triage;
 mod usage;

@@ -119,6 +119,8 @@ fn statistics_tell_every_figure() {
     for name in [
         "calls trapped",
         "calls not wanted",
+        "calls dropped by triage",
+        "calls kept",
         "stops",
         "tracees created",
         "tracees gone in a stop",

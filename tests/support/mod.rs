@@ -6,13 +6,12 @@
 mod capture;
 pub(crate) mod consumer;
 mod fixture;
+mod skip;
 
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fs::File,
-    io::{self, Read, Write},
-    os::unix::ffi::OsStrExt,
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -25,6 +24,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 pub(crate) use capture::{Capture, Event};
 pub(crate) use fixture::{fixture, fixture_with};
+pub(crate) use skip::skip;
 
 /// How long a program may take. Far more than any needs: a loaded machine must not fail a test.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -264,17 +264,4 @@ pub(crate) fn executable(path: &Path, contents: &str) {
 pub(crate) fn has_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|directory| directory.join(name).is_file())
-}
-
-/// Tells that this machine cannot do a test: on standard error past the test harness, which would keep it to itself,
-/// and in the file that `CREANCE_TEST_SKIPS` names, as `TEST: REASON`.
-pub(crate) fn skip(reason: &str) {
-    let current = thread::current();
-    let line = format!("{}: {reason}\n", current.name().unwrap_or("?"));
-    // Nobody may be there to read it.
-    let _ = io::stderr().write_all(format!("SKIP {line}").as_bytes());
-    if let Some(path) = env::var_os("CREANCE_TEST_SKIPS").filter(|path| !path.as_bytes().is_empty()) {
-        let mut file = File::options().append(true).create(true).open(path).expect("the list can be written");
-        file.write_all(line.as_bytes()).expect("the list can be written");
-    }
 }

@@ -1,9 +1,10 @@
 //! The ptrace engine: needs no capability for its own children.
 //!
-//! The life of one call: the filter traps it, the thread stops at its entry, and what its arguments point to is copied
-//! into a buffer of its own; it goes on, and stops again when the call has returned; the result is read, the thread is
-//! let go, and then the record is written. One thread traces, so records are in the order of the stops even though a
-//! thread runs on before its record is written.
+//! The life of one call: the filter traps it, the thread stops at its entry, and triage looks at what its arguments point
+//! to. If no rule can match, the thread goes on, and that was all. Else what they point to is copied into a buffer of the
+//! call's own; the thread goes on, and stops again when the call has returned; the result is read, the thread is let go,
+//! and then the record is written. One thread traces, so records are in the order of the stops even though a thread runs
+//! on before its record is written.
 //!
 //! Processes come from ptrace events, never from trapping clone or exit. An exec that is trapped stops at its
 //! entry, where its arguments are read, and then either at its event, when it succeeded, or at its exit.
@@ -25,18 +26,18 @@ use self::{
 };
 use super::{
     Engine, EngineError, LaunchError, Outcome, Recorder,
-    capture::{capture_arguments, capture_socket, clone3_flags},
+    capture::{Reader, Seen, clone3_flags},
     histogram_ns,
     process::{self, capture_process, process_record},
     recorder::{header, with_call},
+    socket::capture_socket,
     told::{ProcessSource, Told},
+    wanted::{Verdict, Wanted},
 };
 use crate::{
     abi::{self, SyscallNr},
     counters::EngineCounters,
     event::{CaptureBuffer, RecordFlags, RecordHeader, RecordKind},
-    filter,
-    interest::Interest,
     limits,
     ring::ProducerMemory,
     sys::{
@@ -54,7 +55,7 @@ const HELD_POLL: Duration = Duration::from_micros(20);
 #[derive(Debug)]
 pub struct PtraceEngine {
     child: Child,
-    interest: Interest,
+    wanted: Wanted,
     tracees: Tracees,
     told: Told,
     /// The root has not yet become the workload: what it does is our own doing.
@@ -66,16 +67,17 @@ pub struct PtraceEngine {
     root_status: Option<i32>,
     counters: EngineCounters,
     hold_ns: Histogram<u64>,
+    /// What has been read of the call that is being looked at.
+    seen: Seen,
     /// The captures of an exec are put together here.
     exec_captures: CaptureBuffer,
 }
 
 impl Engine for PtraceEngine {
-    fn launch(image: &Image, interest: Interest) -> Result<Self, LaunchError> {
+    fn launch(image: &Image, wanted: Wanted) -> Result<Self, LaunchError> {
         // The first look-up builds the tables, which no stop should wait for.
         let _ = abi::signature_of(abi::Abi::NATIVE, SyscallNr(0));
-        let program = filter::compile(&interest, abi::Abi::NATIVE, filter::Action::Trace)
-            .map_err(LaunchError::Filter)?;
+        let program = wanted.filter().map_err(LaunchError::Filter)?;
         let child = Child::spawn(image, program.instructions()).map_err(LaunchError::Spawn)?;
         let root = child.pid();
         if let Err(error) = ptrace::seize(root.leader()) {
@@ -86,7 +88,7 @@ impl Engine for PtraceEngine {
         tracees.introduce(root.leader(), root);
         Ok(Self {
             child,
-            interest,
+            wanted,
             tracees,
             told: Told::new(process::CAPTURE_BYTES_MAX),
             is_launching: true,
@@ -95,6 +97,7 @@ impl Engine for PtraceEngine {
             root_status: None,
             counters: EngineCounters::default(),
             hold_ns: histogram_ns(),
+            seen: Seen::new(),
             exec_captures: CaptureBuffer::with_capacity(
                 limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
             ),
@@ -207,21 +210,38 @@ impl PtraceEngine {
         let tid = stop.tid();
         let enter_ns = clock::wall_ns();
         let call = stop.trapped_call()?;
-        self.counters.calls_trapped += 1;
-        // The filter has tested the registers of native calls, and passes on all others.
-        let is_wanted =
-            call.abi == abi::Abi::NATIVE || self.interest.is_call_wanted(call.abi, call.nr, &call.arguments);
-        // Until the root has become the workload only its exec is the workload's.
-        let is_ours = self.is_launching && !is_exec(&call);
-        if !is_wanted || is_ours {
-            self.counters.calls_unwanted += u64::from(!is_wanted);
+        // Until the root has become the workload only its exec is the workload's, and that always matters.
+        if self.is_launching && !is_exec(&call) {
+            return self.resume(stop, Resume::Free, 0, since);
+        }
+        let mut reader = Reader::new(tid, &call, &mut self.seen);
+        let verdict = if self.is_launching { Verdict::Kept } else { self.wanted.judge(&call, &mut reader) };
+        if !self.wanted.is_recorded(&call, verdict) {
+            self.counters.reads_failed += reader.unread();
+            self.count(verdict);
             return self.resume(stop, Resume::Free, 0, since);
         }
         let mut captures = self.tracees.take_buffer();
-        let (flags, unread) = capture_arguments(tid, &call, &mut captures);
-        self.counters.reads_failed += unread;
+        let flags = reader.capture(&mut captures);
+        self.counters.reads_failed += reader.unread();
+        self.count(verdict);
+        let flags = if verdict == Verdict::Kept { flags } else { flags.with(RecordFlags::IRRELEVANT) };
         self.tracees.enter(tid, PendingCall { call, enter_ns, flags, is_told: false, captures });
         self.resume(stop, Resume::ToExit, 0, since)
+    }
+
+    const fn count(&mut self, verdict: Verdict) {
+        let counters = &mut self.counters;
+        counters.calls_trapped += 1;
+        match verdict {
+            Verdict::NumberUnwanted => {
+                counters.calls_unwanted += 1;
+                counters.calls_number_unwanted += 1;
+            }
+            Verdict::RegistersUnwanted => counters.calls_unwanted += 1,
+            Verdict::Dropped => counters.calls_dropped += 1,
+            Verdict::Kept => counters.calls_kept += 1,
+        }
     }
 
     /// A call has returned.
@@ -353,6 +373,8 @@ impl PtraceEngine {
         }
         let resumed = self.resume(stop, Resume::Free, 0, since);
         record.kind = RecordKind::Exec.code();
+        // A program that starts always matters: what is known of processes comes from it.
+        record.flags = RecordFlags(record.flags).without(RecordFlags::IRRELEVANT).0;
         record.exit_ns = now_ns;
         (record.tid, record.pid) = (tid.as_u32(), pid.as_u32());
         record.arguments = [u64::from(former.as_u32()), 0, 0, 0, 0, 0];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    call::{Call, CallKind},
+    call::{AT_FDCWD, Call, CallKind},
     processes::Processes,
 };
 use crate::{
@@ -13,6 +13,9 @@ use crate::{
         flags, table,
     },
 };
+
+/// Falco's `O_DIRECTORY`.
+const DIRECTORY: u32 = 0x400;
 
 /// A call that opens a file, or tries to.
 pub(super) fn open(call: Call<'_, '_>, kind: CallKind, out: &mut Batch) -> Result<(), EncodeError> {
@@ -108,6 +111,7 @@ pub(super) fn mode(call: Call<'_, '_>, kind: CallKind, out: &mut Batch) -> Resul
             writer.errno(result).path(call.path(0)).mode(flags::mode(call.uint(1))).finish()
         }
         CallKind::Fchmod => {
+            tell_descriptor(call, 0, 0, out)?;
             let mut writer = out.event(&table::FCHMOD_X, ts, tid);
             writer.errno(result).fd(call.long(0)).mode(flags::mode(call.uint(1))).finish()
         }
@@ -164,6 +168,7 @@ pub(super) fn fchdir(
     call: Call<'_, '_>,
     out: &mut Batch,
 ) -> Result<(), EncodeError> {
+    tell_descriptor(call, 0, DIRECTORY, out)?;
     let mut writer = out.event(&table::FCHDIR_X, call.ts(), call.tid());
     writer.errno(call.result()).fd(call.long(0)).finish()?;
     if !call.has_succeeded() {
@@ -176,6 +181,26 @@ pub(super) fn fchdir(
         Some(path) => processes.move_to(call.record.header().tid, call.pid, path, call.ts(), out),
         None => Ok(()),
     }
+}
+
+/// Tells Falco what the descriptor in an argument is open on, if the record does. Nobody traps every open and every close,
+/// so that Falco may know nothing of it, or take it for a file of before.
+///
+/// It is told as an `open_by_handle_at`: that makes a descriptor known by an absolute path, and with `open_flags` that say
+/// neither read nor write no rule for files that are opened takes it for one.
+pub(super) fn tell_descriptor(
+    call: Call<'_, '_>,
+    index: u8,
+    open_flags: u32,
+    out: &mut Batch,
+) -> Result<(), EncodeError> {
+    let path = call.data(CaptureKind::FdPath, index).filter(|path| path.starts_with(b"/"));
+    let Some(path) = path.filter(|_| call.int(index) >= 0) else { return Ok(()) };
+    // The kernel's mark of a file without a name (proc_pid_fd(5)) is none of the name.
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let mut writer = out.event(&table::OPEN_BY_HANDLE_AT_X, call.ts(), call.tid());
+    writer.fd(call.long(index)).fd(i64::from(AT_FDCWD)).flags32(open_flags);
+    writer.path(Text::bounded(path)).uint32(0).uint64(0).finish()
 }
 
 /// A call that changes the file tree of its process.

@@ -2,6 +2,7 @@
 
 use super::{
     call::{Call, CallKind},
+    files,
     process::{ChildPlace, UNKNOWN_ID},
     processes::Processes,
 };
@@ -206,6 +207,7 @@ pub(super) fn kernel(
             writer.errno(result).bytes(b"").uint64(call.word(1)).string(call.text(2)).finish()
         }
         CallKind::FinitModule => {
+            files::tell_descriptor(call, 0, 0, out)?;
             let mut writer = out.event(&table::FINIT_MODULE_X, ts, tid);
             let falco_flags = flags::module(call.uint(2));
             writer.errno(result).fd(call.long(0)).string(call.text(1)).flags32(falco_flags).finish()

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     decode::SocketAddress,
-    event::CaptureKind,
+    event::{CaptureKind, RecordFlags},
     falco::{
         encode::{Batch, EncodeError},
         flags,
@@ -194,6 +194,13 @@ pub(super) fn dup(
                 .finish()?;
         }
     }
+    if call.has_succeeded() {
+        // From a descriptor that it does not know libsinsp takes nothing over.
+        let new = i32::try_from(result).unwrap_or(old);
+        for fd in [old, new] {
+            tell_no_socket(processes, call, fd, out)?;
+        }
+    }
     if let (Ok(new), Some(process)) = (i32::try_from(result), processes.get_mut(call.pid))
         && new >= 0
         && new != old
@@ -255,6 +262,27 @@ fn tell_socket(
     process.remember_socket(fd, info);
     write_socket(call, i64::from(fd), info, out)?;
     Ok(false)
+}
+
+/// Tells Falco that `fd` is not the socket any more that it was told of, if the record of a dup says that none was
+/// duplicated: it has been closed, and is now a file or a pipe that nobody told of.
+fn tell_no_socket(
+    processes: &mut Processes,
+    call: Call<'_, '_>,
+    fd: i32,
+    out: &mut Batch,
+) -> Result<(), EncodeError> {
+    let is_unknown = call.record.flags().contains(RecordFlags::SOCKET_UNKNOWN);
+    if is_unknown || SocketInfo::of(call.record).is_some() {
+        return Ok(());
+    }
+    match processes.get_mut(call.pid) {
+        Some(process) if process.socket(fd).is_some_and(|socket| socket.is_told) => {
+            process.forget_socket(fd);
+            out.event(&table::CLOSE_X, call.ts(), call.tid()).errno(0).fd(i64::from(fd)).finish()
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a socket of a family is most likely to be.

@@ -115,7 +115,8 @@ fn a_change_of_directory_is_told_as_an_absolute_one() {
     let open = |cwd| call("open", &[1]).path(0, "x").cwd(0, cwd);
     assert_eq!(feed.tell([open("/root/sub")]), [("OPEN_X", 1234)]);
     let told = feed.tell([call("fchdir", &[5]).directory(0, "/srv"), open("/srv")]);
-    assert_eq!(told, [("FCHDIR_X", 1234), ("CHDIR_X", 1234), ("OPEN_X", 1234)]);
+    let names: Vec<_> = told.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["OPEN_BY_HANDLE_AT_X", "FCHDIR_X", "CHDIR_X", "OPEN_X"]);
     assert_eq!(feed.tell([call("chdir", &[1]).path(0, "/no").result(-2), open("/srv")]).len(), 2);
     // Where a descriptor led that no record tells, the next relative name shows.
     assert_eq!(feed.tell([call("fchdir", &[5]), open("/srv")]).len(), 3);
@@ -149,4 +150,22 @@ fn descriptors_of_no_file_have_their_events() {
     let event = feed.one(call("io_uring_setup", &[8]).capture(CaptureKind::Struct, 1, &params).result(9));
     assert_eq!((short(&event), event.number("entries"), event.number("flags")), ("IO_URING_SETUP_X", 8, 7));
     assert_eq!((event.number("sq_thread_cpu"), event.number("features")), (1, 7));
+}
+
+#[test]
+fn a_descriptor_is_told_by_its_path_before_a_call_that_is_about_it() {
+    let mut feed = Feed::new();
+    for (name, open_flags) in [("fchmod", 0), ("fchdir", 0x400), ("finit_module", 0)] {
+        let about = |path| call(name, &[5, 0o4755]).directory(0, path);
+        feed.tell([about("/srv/a b")]);
+        let event = feed.events().into_iter().next().unwrap();
+        assert_eq!((short(&event), event.number("fd")), ("OPEN_BY_HANDLE_AT_X", 5), "{name}");
+        assert_eq!((event.text("path"), event.number("flags")), ("/srv/a b".into(), open_flags));
+        feed.tell([about("/srv/gone (deleted)")]);
+        assert_eq!(feed.events()[0].text("path"), "/srv/gone");
+        // What is no file was made by a call that Falco is told of, or is nothing that it could know.
+        for path in ["pipe:[7]", "socket:[8]", ""] {
+            assert_ne!(feed.tell([about(path)])[0].0, "OPEN_BY_HANDLE_AT_X", "{name} of {path}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 use super::{Captures as _, Feed, call, short};
 use crate::{
     decode::samples::{self, Sample},
-    event::CaptureKind,
+    event::{CaptureKind, RecordFlags},
 };
 
 fn inet(ip: [u8; 4], port: u16) -> Vec<u8> {
@@ -104,11 +104,10 @@ fn an_accept_has_the_peer_as_its_source() {
 fn a_dup_of_an_accepted_socket_makes_no_connect_up() {
     let mut feed = Feed::new();
     let ends = |sample: Sample| {
-        sample.capture(CaptureKind::SocketLocal, 0, &inet([10, 0, 0, 9], 80)).capture(
-            CaptureKind::SocketPeer,
-            0,
-            &inet([1, 2, 3, 4], 5),
-        )
+        sample
+            .capture(CaptureKind::SocketLocal, 0, &inet([10, 0, 0, 9], 80))
+            .capture(CaptureKind::SocketPeer, 0, &inet([1, 2, 3, 4], 5))
+            .capture(CaptureKind::SocketInfo, 0, &[2, 1, 6].map(u32::to_ne_bytes).concat())
     };
     feed.tell([ends(call("accept", &[3])).result(6)]);
     assert_eq!(feed.tell([ends(call("dup2", &[6, 0])).result(0)]), [("DUP2_X", 1234)]);
@@ -156,10 +155,25 @@ fn a_dup_of_a_connected_socket_is_told_with_the_socket_before_it() {
         call("dup2", &[old, 0])
             .capture(CaptureKind::SocketLocal, 0, &inet([10, 0, 0, 9], 40000))
             .capture(CaptureKind::SocketPeer, 0, &inet([1, 2, 3, 4], 443))
+            .capture(CaptureKind::SocketInfo, 0, &[2, 1, 6].map(u32::to_ne_bytes).concat())
             .result(0)
     };
     let told = feed.tell([socket(7)]).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(told, ["SOCKET_X", "CONNECT_X", "DUP2_X"]);
     assert_eq!(feed.tell([socket(7)]), [("DUP2_X", 1234)]);
     assert_eq!(feed.tell([socket(0)]), [("DUP2_X", 1234)], "the copy is known as well");
+}
+
+#[test]
+fn a_descriptor_that_was_a_socket_is_told_to_be_none_before_its_dup() {
+    let mut feed = Feed::new();
+    let connect = || call("connect", &[5, 1, 16]).capture(CaptureKind::Sockaddr, 1, &inet([1, 2, 3, 4], 443));
+    let dup = || call("dup2", &[5, 1]).result(1);
+    feed.tell([connect()]);
+    assert_eq!(feed.tell([dup().flags(RecordFlags::SOCKET_UNKNOWN)]), [("DUP2_X", 1234)]);
+    assert_eq!(feed.tell([dup().result(-9)]), [("DUP2_X", 1234)], "of a dup that failed nothing is known");
+    assert_eq!(feed.tell([dup()]), [("CLOSE_X", 1234), ("CLOSE_X", 1234), ("DUP2_X", 1234)]);
+    assert_eq!((feed.events()[0].number("fd"), feed.events()[1].number("fd")), (5, 1));
+    assert_eq!(feed.tell([dup()]), [("DUP2_X", 1234)], "it is told once");
+    assert_eq!(feed.tell([connect()]), [("SOCKET_X", 1234), ("CONNECT_X", 1234)]);
 }

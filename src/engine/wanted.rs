@@ -1,0 +1,162 @@
+//! What of a workload's calls is trapped, and what of that is kept: an interest and the triage that belongs to it.
+//!
+//! It reads no memory itself and counts nothing. A call of which it says that no rule can match it was judged in the
+//! same way whether it is then dropped or only marked: an audit shows what a real run does.
+
+use crate::{
+    abi::Abi,
+    filter::{self, CompileError, Program},
+    interest::{Interest, SKIPPED},
+    sys::ptrace::Call,
+    triage::{CallMemory, Triage},
+};
+
+/// What is wanted of a workload.
+#[derive(Debug)]
+pub struct Wanted {
+    interest: Interest,
+    triage: Triage,
+    is_audit: bool,
+}
+
+/// What becomes of a call, and at which stage it was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Its number does not matter.
+    NumberUnwanted,
+    /// Its registers do not.
+    RegistersUnwanted,
+    /// What its registers point to does not.
+    Dropped,
+    /// It may matter.
+    Kept,
+}
+
+impl Wanted {
+    /// Traps what this interest wants, and keeps what passes its triage.
+    #[must_use]
+    pub fn new(interest: Interest) -> Self {
+        Self { triage: Triage::compile(&interest), interest, is_audit: false }
+    }
+
+    /// Traps and records everything, and marks what [`Wanted::new`] would not keep: see
+    /// [`crate::event::RecordFlags::IRRELEVANT`].
+    #[must_use]
+    pub fn audit(interest: Interest) -> Self {
+        Self { is_audit: true, ..Self::new(interest) }
+    }
+
+    /// Whether everything is recorded.
+    #[must_use]
+    pub const fn is_audit(&self) -> bool {
+        self.is_audit
+    }
+
+    /// The filter that traps it.
+    pub(super) fn filter(&self) -> Result<Program, CompileError> {
+        let all;
+        let trapped = if self.is_audit {
+            all = Interest::all();
+            &all
+        } else {
+            &self.interest
+        };
+        filter::compile(trapped, Abi::NATIVE, filter::Action::Trace)
+    }
+
+    /// Judges a call by its number and its registers; `None` if it passes.
+    fn judge_registers(&self, call: &Call) -> Option<Verdict> {
+        // The filter has tested the registers of native calls, and passes on all others.
+        if call.abi == Abi::NATIVE && !self.is_audit {
+            return None;
+        }
+        if !self.interest.is_wanted(call.abi, call.nr) {
+            return Some(Verdict::NumberUnwanted);
+        }
+        let is_wanted = self.interest.is_call_wanted(call.abi, call.nr, &call.arguments);
+        (!is_wanted).then_some(Verdict::RegistersUnwanted)
+    }
+
+    /// Judges a call whose thread stands at its entry.
+    pub(super) fn judge(&self, call: &Call, memory: &mut impl CallMemory) -> Verdict {
+        self.judge_registers(call).unwrap_or_else(|| {
+            let is_kept = self.triage.is_kept(call.abi, call.nr, &call.arguments, memory);
+            if is_kept { Verdict::Kept } else { Verdict::Dropped }
+        })
+    }
+
+    /// Whether a call is recorded that was judged so.
+    pub(super) fn is_recorded(&self, call: &Call, verdict: Verdict) -> bool {
+        verdict == Verdict::Kept || self.is_audit && (call.abi == Abi::NATIVE || call.nr != SKIPPED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        abi,
+        interest::{Condition, RegisterTest, Test, Width},
+    };
+
+    /// What triage must not need to ask.
+    struct NoMemory;
+
+    impl CallMemory for NoMemory {
+        fn text(&mut self, _argument: u8) -> Option<&[u8]> {
+            None
+        }
+
+        fn base(&mut self, _argument: u8) -> Option<&[u8]> {
+            None
+        }
+
+        fn bytes(&mut self, _argument: u8) -> Option<&[u8]> {
+            None
+        }
+    }
+
+    fn interest() -> Interest {
+        let standard = Condition { argument: 1, width: Width::Low32, test: Test::Le, value: 2 };
+        let test = RegisterTest::any_of(vec![vec![standard]]);
+        Interest::of_calls([("dup3", test), ("chdir", RegisterTest::ALWAYS)]).unwrap()
+    }
+
+    fn dup3(abi: Abi, new: u64) -> Call {
+        Call { abi, nr: abi::number(abi, "dup3").unwrap(), arguments: [7, new, 0, 0, 0, 0] }
+    }
+
+    #[test]
+    fn an_audit_judges_registers_as_the_filter_does() {
+        let (plain, audit) = (Wanted::new(interest()), Wanted::audit(interest()));
+        let judged = |call: &Call| audit.judge(call, &mut NoMemory);
+        assert_eq!(judged(&dup3(Abi::NATIVE, 2)), Verdict::Kept);
+        assert_eq!(judged(&dup3(Abi::NATIVE, 3)), Verdict::RegistersUnwanted);
+        let close = abi::number(Abi::NATIVE, "close").unwrap();
+        assert_eq!(judged(&Call { nr: close, ..dup3(Abi::NATIVE, 2) }), Verdict::NumberUnwanted);
+        // The filter has let through what is judged without an audit.
+        assert_eq!(plain.judge(&dup3(Abi::NATIVE, 3), &mut NoMemory), Verdict::Kept);
+        assert!(plain.filter().unwrap().instructions().len() > audit.filter().unwrap().instructions().len());
+    }
+
+    #[test]
+    fn calls_of_a_foreign_abi_are_judged_in_the_same_way_with_and_without_an_audit() {
+        for wanted in [Wanted::new(interest()), Wanted::audit(interest())] {
+            assert_eq!(wanted.judge(&dup3(Abi::I386, 2), &mut NoMemory), Verdict::Kept);
+            assert_eq!(wanted.judge(&dup3(Abi::I386, 3), &mut NoMemory), Verdict::RegistersUnwanted);
+        }
+    }
+
+    #[test]
+    fn an_audit_records_all_but_a_skipped_call() {
+        let (plain, audit) = (Wanted::new(interest()), Wanted::audit(interest()));
+        let skipped = Call { nr: SKIPPED, ..dup3(Abi::I386, 2) };
+        for verdict in [Verdict::NumberUnwanted, Verdict::RegistersUnwanted, Verdict::Dropped] {
+            assert!(!plain.is_recorded(&dup3(Abi::I386, 3), verdict));
+            assert!(audit.is_recorded(&dup3(Abi::I386, 3), verdict));
+            assert!(!audit.is_recorded(&skipped, verdict));
+        }
+        assert!(plain.is_recorded(&dup3(Abi::NATIVE, 2), Verdict::Kept));
+        assert_eq!(audit.judge(&skipped, &mut NoMemory), Verdict::NumberUnwanted);
+    }
+}

@@ -1,0 +1,194 @@
+//! All tests of one text in one go.
+//!
+//! What a text starts with or is comes out of one walk through a tree, what it ends with out of another one from the
+//! end; only what it may hold anywhere has to be looked for in all of it. Nothing but [`Matcher::of`] may allocate.
+//!
+//! Of a relative path only an end may be known. Then a test is surely passed, surely failed, or open: see
+//! [`Matcher::hits_of_tail`].
+
+use super::{
+    bits::{AtomId, Bits, Known},
+    glob::Glob,
+    needles::Needles,
+    trie::{At, Literal, Trie},
+};
+use crate::interest::formula::TextTest;
+
+/// Tests of a text, each with the atom that it belongs to.
+#[derive(Debug)]
+pub(super) struct Matcher {
+    words: usize,
+    /// The atoms of tests that every text passes.
+    always: Bits,
+    starts: Trie,
+    /// Literals that texts end with, from their ends.
+    ends: Trie,
+    needles: Needles,
+    globs: Vec<(Glob, AtomId)>,
+    /// The components of paths that a text may be below.
+    roots: Vec<(Vec<Box<[u8]>>, AtomId)>,
+    /// Literals that texts are or end with, each turned round, in order.
+    turned: Vec<(Box<[u8]>, AtomId)>,
+    /// The atoms that no end of a text excludes.
+    open: Bits,
+}
+
+/// Tells whether there is a matcher for a test. What a test means for which there is none is not known.
+pub(super) fn can_match(test: &TextTest) -> bool {
+    match test {
+        TextTest::Glob(pattern) => Glob::of(pattern).is_some(),
+        // libsinsp takes such components for patterns, with results that depend on their order.
+        TextTest::Below(roots) => {
+            !roots.iter().any(|root| root.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[')))
+        }
+        _ => true,
+    }
+}
+
+/// The tests, sorted by how they are matched.
+#[derive(Default)]
+struct Sorted {
+    always: Vec<AtomId>,
+    open: Vec<AtomId>,
+    starts: Vec<Literal>,
+    ends: Vec<Literal>,
+    needles: Vec<(Box<[u8]>, bool, AtomId)>,
+    globs: Vec<(Glob, AtomId)>,
+    roots: Vec<(Vec<Box<[u8]>>, AtomId)>,
+    turned: Vec<(Box<[u8]>, AtomId)>,
+}
+
+impl Sorted {
+    fn add(&mut self, test: &TextTest, atom: AtomId) {
+        match test {
+            TextTest::OneOf(texts) => {
+                self.starts.extend(texts.iter().map(|text| (text.clone(), At::End, atom)));
+                self.turned.extend(texts.iter().map(|text| (turned(text), atom)));
+            }
+            TextTest::StartsWith(text) => {
+                self.starts.push((text.clone(), At::Anywhere, atom));
+                self.open.push(atom);
+            }
+            TextTest::EndsWith(text) => {
+                self.ends.push((turned(text), At::Anywhere, atom));
+                self.turned.push((turned(text), atom));
+            }
+            TextTest::Contains(text) | TextTest::ContainsIgnoringCase(text) if text.is_empty() => {
+                self.always.push(atom);
+            }
+            TextTest::Contains(text) | TextTest::ContainsIgnoringCase(text) => {
+                let is_exact = matches!(test, TextTest::Contains(_));
+                self.needles.push((text.clone(), is_exact, atom));
+                self.open.push(atom);
+            }
+            TextTest::Glob(pattern) => self.globs.extend(Glob::of(pattern).map(|glob| (glob, atom))),
+            TextTest::Below(roots) => roots.iter().for_each(|root| self.add_root(root, atom)),
+        }
+    }
+
+    fn add_root(&mut self, root: &[u8], atom: AtomId) {
+        let root: Vec<Box<[u8]>> = components(root).map(Into::into).collect();
+        if root.is_empty() {
+            self.always.push(atom);
+            return;
+        }
+        let mut path = Vec::new();
+        for component in &root {
+            path.push(b'/');
+            path.extend(component);
+        }
+        self.starts.push((path.into(), At::EndOfComponent, atom));
+        self.open.push(atom);
+        self.roots.push((root, atom));
+    }
+}
+
+impl Matcher {
+    /// The matcher of these tests, whose atoms are in the first words.
+    pub(super) fn of<'a>(tests: impl IntoIterator<Item = (&'a TextTest, AtomId)>, words: usize) -> Self {
+        let mut sorted = Sorted::default();
+        for (test, atom) in tests {
+            sorted.add(test, atom);
+        }
+        sorted.turned.sort_unstable();
+        Self {
+            words,
+            always: set_of(&sorted.always),
+            starts: Trie::of(sorted.starts),
+            ends: Trie::of(sorted.ends),
+            needles: Needles::of(sorted.needles),
+            globs: sorted.globs,
+            roots: sorted.roots,
+            turned: sorted.turned,
+            open: set_of(&sorted.open),
+        }
+    }
+
+    /// Adds the atoms of all tests that a text passes.
+    pub(super) fn hits(&self, text: &[u8], hits: &mut Bits) {
+        hits.insert_all(&self.always, self.words);
+        self.starts.hits(text.iter().copied(), hits);
+        self.ends.hits(text.iter().rev().copied(), hits);
+        self.needles.hits(text, hits);
+        for (glob, atom) in &self.globs {
+            if glob.matches(text) {
+                hits.insert(*atom);
+            }
+        }
+        if !self.roots.is_empty() && !has_single_slashes(text) {
+            self.hits_of_roots(text, hits);
+        }
+    }
+
+    /// The roots, for a text in which slashes do more than to separate components.
+    #[cold]
+    fn hits_of_roots(&self, text: &[u8], hits: &mut Bits) {
+        for (root, atom) in &self.roots {
+            let mut components = components(text);
+            if root.iter().all(|wanted| components.next() == Some(wanted)) {
+                hits.insert(*atom);
+            }
+        }
+    }
+
+    /// Adds the atoms of all tests that a text passes which ends so, or may pass.
+    pub(super) fn hits_of_tail(&self, tail: &[u8], hits: &mut Known) {
+        hits.lower.insert_all(&self.always, self.words);
+        self.ends.hits(tail.iter().rev().copied(), &mut hits.lower);
+        self.needles.hits(tail, &mut hits.lower);
+        hits.upper.insert_all(&hits.lower, self.words);
+        hits.upper.insert_all(&self.open, self.words);
+        let first = self.turned.partition_point(|(turned, _)| turned.iter().lt(tail.iter().rev()));
+        for (turned, atom) in self.turned.get(first..).unwrap_or_default() {
+            if !turned.iter().zip(tail.iter().rev()).all(|(one, other)| one == other)
+                || turned.len() < tail.len()
+            {
+                break;
+            }
+            hits.upper.insert(*atom);
+        }
+        for (glob, atom) in &self.globs {
+            if glob.may_match_before(tail) {
+                hits.upper.insert(*atom);
+            }
+        }
+    }
+}
+
+fn turned(text: &[u8]) -> Box<[u8]> {
+    text.iter().rev().copied().collect()
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
+}
+
+fn has_single_slashes(text: &[u8]) -> bool {
+    text.first() == Some(&b'/') && memchr::memmem::find(text, b"//").is_none()
+}
+
+fn set_of(atoms: &[AtomId]) -> Bits {
+    let mut set = Bits::NONE;
+    atoms.iter().for_each(|atom| set.insert(*atom));
+    set
+}

@@ -1,0 +1,122 @@
+//! Literals that a text may hold anywhere.
+//!
+//! Few of them are looked for one after the other, which a processor does many bytes at a time; many of them all at
+//! once, with an automaton that reads each byte once. Nothing but [`Needles::of`] may allocate.
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use memchr::memmem::Finder;
+
+use super::bits::{AtomId, Bits};
+
+/// As many are looked for one after the other. Each takes some 10 ns in a path of usual length; the automaton takes
+/// 100, whatever there is to be found.
+const FEW: usize = 8;
+
+/// Literals that a text may hold, each with its atom.
+#[derive(Debug)]
+pub(super) enum Needles {
+    /// They are looked for one after the other.
+    Few(Vec<Needle>),
+    /// They are looked for all at once, without regard to case; then those whose case counts are compared.
+    Many(Box<AhoCorasick>, Vec<(Box<[u8]>, bool, AtomId)>),
+}
+
+/// One literal.
+#[derive(Debug)]
+pub(super) enum Needle {
+    /// As it is written.
+    Exact(Finder<'static>, AtomId),
+    /// In capitals or not.
+    AnyCase(Box<[u8]>, AtomId),
+}
+
+impl Needles {
+    /// The needles of these literals, whose case counts or not. None of them is empty.
+    pub(super) fn of(literals: Vec<(Box<[u8]>, bool, AtomId)>) -> Self {
+        if literals.len() > FEW {
+            let automaton = AhoCorasick::builder()
+                .ascii_case_insensitive(true)
+                .kind(Some(AhoCorasickKind::DFA))
+                .build(literals.iter().map(|(text, ..)| text));
+            // One that would be too large is none.
+            if let Ok(automaton) = automaton {
+                return Self::Many(Box::new(automaton), literals);
+            }
+        }
+        let needle = |(text, is_exact, atom): (Box<[u8]>, _, _)| {
+            if is_exact {
+                Needle::Exact(Finder::new(&text).into_owned(), atom)
+            } else {
+                Needle::AnyCase(text, atom)
+            }
+        };
+        Self::Few(literals.into_iter().map(needle).collect())
+    }
+
+    /// Adds the atoms of those that a text holds.
+    pub(super) fn hits(&self, text: &[u8], hits: &mut Bits) {
+        match self {
+            Self::Few(needles) => {
+                let atoms = needles.iter().filter_map(|needle| needle.hit(text));
+                atoms.for_each(|atom| hits.insert(atom));
+            }
+            Self::Many(automaton, literals) => {
+                for found in automaton.find_overlapping_iter(text) {
+                    let Some((literal, is_exact, atom)) = literals.get(found.pattern().as_usize()) else {
+                        continue;
+                    };
+                    if !is_exact || text.get(found.range()) == Some(literal) {
+                        hits.insert(*atom);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Needle {
+    fn hit(&self, text: &[u8]) -> Option<AtomId> {
+        match self {
+            Self::Exact(finder, atom) => finder.find(text).map(|_| *atom),
+            Self::AnyCase(literal, atom) => {
+                let first = *literal.first()?;
+                let starts = memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text);
+                let ends = starts.map(|start| start..start + literal.len());
+                let mut windows = ends.filter_map(|range| text.get(range));
+                windows.any(|window| window.eq_ignore_ascii_case(literal)).then_some(*atom)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_and_many_needles_find_the_same() {
+        let words = ["/.ssh/", "id_rsa", "a", "aa", "SSH", "/", "Shadow", "adow", "../", "x/y", "zz"];
+        let literal = |(index, word): (usize, &&str)| {
+            (word.as_bytes().into(), index % 2 == 0, AtomId::of(index).unwrap())
+        };
+        let literals: Vec<_> = words.iter().enumerate().map(literal).collect();
+        let many = Needles::of(literals.clone());
+        assert!(matches!(many, Needles::Many(..)));
+        for text in ["", "/", "/root/.ssh/id_rsa", "/x/.SSH/ID_RSA", "aA", "/etc/SHADOW", "/etc/shadow", "../x/Y"] {
+            let (mut one_by_one, mut at_once) = (Bits::NONE, Bits::NONE);
+            for literal in &literals {
+                Needles::of(vec![literal.clone()]).hits(text.as_bytes(), &mut one_by_one);
+                let (bytes, is_exact, atom) = literal;
+                let (upper, needle) = (text.to_ascii_uppercase(), String::from_utf8(bytes.to_vec()).unwrap());
+                let is_held = if *is_exact {
+                    text.contains(&needle)
+                } else {
+                    upper.contains(&needle.to_ascii_uppercase())
+                };
+                assert_eq!(one_by_one.word(0) & atom.mask() != 0, is_held, "{needle} in {text}");
+            }
+            many.hits(text.as_bytes(), &mut at_once);
+            assert_eq!(at_once, one_by_one, "{text}");
+        }
+    }
+}
