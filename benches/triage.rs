@@ -17,7 +17,9 @@ use creance::{
     rules::RuleSet,
     triage::{CallMemory, Triage},
 };
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
 
 /// Paths that no rule is about, as programs open them.
 const PATHS: &[&str] = &[
@@ -204,7 +206,8 @@ fn automaton(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(PATHS.len().try_into().expect("few paths")));
             group.bench_function(format!("{name}, {kind:?}"), |bench| {
                 bench.iter(|| {
-                    let hits = PATHS.iter().map(|path| automaton.find_overlapping_iter(black_box(path)).count());
+                    let hits =
+                        PATHS.iter().map(|path| automaton.find_overlapping_iter(black_box(path)).count());
                     hits.sum::<usize>()
                 });
             });

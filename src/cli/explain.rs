@@ -37,8 +37,8 @@ pub(super) struct Explain {
     #[arg(long, value_name = "NAME")]
     rule: Option<String>,
 
-    /// One JSON object with everything
-    #[arg(long, conflicts_with_all = ["bpf", "verbose"])]
+    /// One JSON object with everything, whatever else is asked
+    #[arg(long)]
     json: bool,
 
     /// List the seccomp filter too
@@ -248,3 +248,6 @@ fn state_of(call: &str) -> &'static str {
         _ => "the state of a process",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn ports_are_looked_for_in_ranges() {
         let ports = AddressTest::PortIn(vec![(53, 53), (8000, 8080)]);
-        for (port, is_in) in [(52, false), (53, true), (54, false), (8000, true), (8080, true), (8081, false)] {
+        for (port, is_in) in [(52, false), (53, true), (54, false), (8000, true), (8080, true), (8081, false)]
+        {
             assert_eq!(passes(&ports, &inet([10, 0, 0, 1], port)), Some(is_in), "{port}");
             assert_eq!(passes(&ports, &inet6(1, port)), Some(is_in), "{port}");
         }

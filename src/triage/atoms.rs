@@ -6,10 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    bits::AtomId,
-    matcher::can_match,
-};
+use super::{bits::AtomId, matcher::can_match};
 use crate::interest::{
     Condition,
     formula::{AddressTest, Atom, Form, Formula, Subject, TextTest},
@@ -76,7 +73,11 @@ impl Atoms {
                 None => trees.push(self.number(operand)),
             }
         }
-        let joined = joined.into_iter().map(|(subject, tests)| Claim::Text { subject, tests, is_negated: are_negated });
+        let joined = joined.into_iter().map(|(subject, tests)| Claim::Text {
+            subject,
+            tests,
+            is_negated: are_negated,
+        });
         trees.extend(joined.map(|claim| self.number_claim(claim)));
         trees
     }

@@ -99,8 +99,7 @@ impl Known {
     pub(super) fn negate(mut self, negated: &Bits, words: usize) -> Self {
         let masks = negated.0.iter();
         for ((upper, lower), mask) in self.upper.0.iter_mut().zip(&mut self.lower.0).zip(masks).take(words) {
-            (*upper, *lower) =
-                ((*upper & !mask) | (!*lower & mask), (*lower & !mask) | (!*upper & mask));
+            (*upper, *lower) = ((*upper & !mask) | (!*lower & mask), (*lower & !mask) | (!*upper & mask));
         }
         self
     }

@@ -45,7 +45,8 @@ impl CallTriage {
         let tree = atoms.number(formula);
         let claims = atoms.into_claims();
         let words = claims.last().map_or(0, |(_, last)| last.word() + 1);
-        let mut arguments: Vec<_> = claims.iter().filter_map(|(claim, _)| claim.argument_in_memory()).collect();
+        let mut arguments: Vec<_> =
+            claims.iter().filter_map(|(claim, _)| claim.argument_in_memory()).collect();
         arguments.sort_unstable();
         arguments.dedup();
         let registers = claims.iter().filter_map(|(claim, atom)| match claim {
@@ -63,7 +64,7 @@ impl CallTriage {
         for text in &mut texts {
             let mut known = Known::PENDING;
             text.read_too_long(&mut known);
-            text.let_tail_decide(!program.holds(&known.upper));
+            text.let_tail_drop(!program.holds(&known.upper));
         }
         Self { registers, texts, structures: structures.collect(), is_kept_by_registers, program }
     }

@@ -80,7 +80,8 @@ impl Needle {
             Self::Exact(finder, atom) => finder.find(text).map(|_| *atom),
             Self::AnyCase(literal, atom) => {
                 let first = *literal.first()?;
-                let starts = memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text);
+                let starts =
+                    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text);
                 let ends = starts.map(|start| start..start + literal.len());
                 let mut windows = ends.filter_map(|range| text.get(range));
                 windows.any(|window| window.eq_ignore_ascii_case(literal)).then_some(*atom)
@@ -102,7 +103,9 @@ mod tests {
         let literals: Vec<_> = words.iter().enumerate().map(literal).collect();
         let many = Needles::of(literals.clone());
         assert!(matches!(many, Needles::Many(..)));
-        for text in ["", "/", "/root/.ssh/id_rsa", "/x/.SSH/ID_RSA", "aA", "/etc/SHADOW", "/etc/shadow", "../x/Y"] {
+        for text in
+            ["", "/", "/root/.ssh/id_rsa", "/x/.SSH/ID_RSA", "aA", "/etc/SHADOW", "/etc/shadow", "../x/Y"]
+        {
             let (mut one_by_one, mut at_once) = (Bits::NONE, Bits::NONE);
             for literal in &literals {
                 Needles::of(vec![literal.clone()]).hits(text.as_bytes(), &mut one_by_one);

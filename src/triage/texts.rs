@@ -32,7 +32,7 @@ pub(super) struct TextArgument {
     written: Bits,
     /// Those that can hold of the absolute path.
     resolved: Bits,
-    /// Whether it may be judged by its end, before it is known how long the whole is.
+    /// Whether a call may be dropped for the end of a relative path, before it is known how long the whole is.
     is_tail_enough: bool,
 }
 
@@ -77,8 +77,8 @@ impl TextArgument {
         (!this.parts.is_empty()).then_some(this)
     }
 
-    /// Says whether its end is enough to judge a relative path by, if the end decides.
-    pub(super) const fn let_tail_decide(&mut self, is_enough: bool) {
+    /// Says whether the end of a relative path is enough to drop a call for.
+    pub(super) const fn let_tail_drop(&mut self, is_enough: bool) {
         self.is_tail_enough = is_enough;
     }
 
@@ -108,8 +108,7 @@ impl TextArgument {
         let (resolved, progress) = match path.follow(text) {
             None => (Known::UNKNOWN, Progress::Done),
             Some(()) if text.starts_with(b"/") => (self.of_text(path.path()), Progress::Done),
-            Some(()) if self.is_tail_enough => (self.of_tail(path.path()), Progress::NeedsBase),
-            Some(()) => (Known::PENDING, Progress::NeedsBase),
+            Some(()) => (self.of_tail(path.path()), Progress::NeedsBase),
         };
         self.tell(known, &written, &resolved);
         progress
@@ -174,6 +173,7 @@ impl TextArgument {
                 }
             }
         }
-        hits.negate(&self.negated, self.words)
+        let known = hits.negate(&self.negated, self.words);
+        if self.is_tail_enough { known } else { Known { upper: Bits::ALL, ..known } }
     }
 }

@@ -47,9 +47,11 @@ pub(crate) fn path(random: &mut Random) -> String {
 
 /// A piece of a path, as `contains` or `startswith` compares it.
 pub(crate) fn piece(random: &mut Random) -> String {
-    match random.below(6) {
+    match random.below(7) {
         0 => one(random, &DIRECTORIES).to_owned(),
         1 => one(random, &NAMES).to_owned(),
+        // What resolving a path takes away.
+        5 => one(random, &["/.", "/..", "//", "/", ".", "./", "/x/"]).to_owned(),
         2 => format!("{}/", one(random, &DIRECTORIES).trim_end_matches('/')),
         3 => format!("/{}", one(random, &NAMES)),
         4 => {
@@ -90,7 +92,9 @@ pub(crate) fn name(random: &mut Random) -> &'static str {
 /// with, by a detour, or one that is nearly so.
 pub(crate) fn written(random: &mut Random) -> (Vec<u8>, String) {
     let mut path = path(random);
-    match random.below(14) {
+    match random.below(16) {
+        14 => path = format!("{path}/."),
+        15 => path = format!("{path}/.."),
         0 => path = path.replacen('/', "//", 1),
         1 => path = format!("/srv/..{path}"),
         2 => path = path.replace("/s", "/./s"),

@@ -89,7 +89,7 @@ fn call(explanation: &Explanation<'_>, call: &Call) -> Value {
         "number": call.nr.0,
         "trapped_when": terms.text(&registers, Shown::All),
         "registers": formula(&registers),
-        "dropped_by": stages.iter().filter(|(_, is_one)| *is_one).map(|(stage, _)| stage).collect::<Vec<_>>(),
+        "dropped_at": stages.iter().filter(|(_, is_one)| *is_one).map(|(stage, _)| stage).collect::<Vec<_>>(),
         "when": terms.text(&call.formula, Shown::All),
         "formula": formula(&call.formula),
         "memory_predicates": terms.memory_predicates(&call.formula).iter().map(predicate).collect::<Vec<_>>(),
@@ -207,7 +207,7 @@ fn address(test: &AddressTest) -> (&'static str, Value) {
         AddressTest::FamilyIn(families) => ("family", json!(families)),
         AddressTest::PortIn(ranges) => ("port", json!(ranges)),
         AddressTest::HostIn(networks) => {
-            ("host", networks.iter().map(|network| super::words::network(network)).collect())
+            ("host", networks.iter().map(super::words::network).collect())
         }
     }
 }

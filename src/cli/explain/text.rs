@@ -185,7 +185,7 @@ impl Page {
                 self.wrapped("    ", &predicate.text(self.shown()));
             }
             if anyway != "never" {
-                self.wrapped("    ", &format!("(kept whatever it shows when {anyway})"));
+                self.wrapped("    ", &format!("(kept all the same when {anyway})"));
             }
         }
     }
@@ -207,7 +207,7 @@ impl Page {
         if costs.is_empty() {
             return;
         }
-        self.heading("what rules cost, beside program starts: calls that they keep whatever memory shows");
+        self.heading("what rules cost, beside program starts: calls that they keep whatever path or address it is");
         let most = if self.options.is_verbose { costs.len() } else { COSTS_SHOWN };
         for (_, _, rule, all, some) in costs.iter().take(most) {
             let name = |(call, _): &(&str, Keeps)| (*call).to_owned();
@@ -344,10 +344,10 @@ fn names<C: AsRef<Call>>(calls: &[C]) -> String {
 }
 
 /// The calls with the same key together, in the order of the first of each.
-fn grouped<'c, C: AsRef<Call>, K: PartialEq>(
-    calls: &'c [C],
+fn grouped<C: AsRef<Call>, K: PartialEq>(
+    calls: &[C],
     key: impl Fn(&Call) -> Option<K>,
-) -> Vec<(K, Vec<&'c Call>)> {
+) -> Vec<(K, Vec<&Call>)> {
     let mut groups: Vec<(K, Vec<&Call>)> = Vec::new();
     for call in calls {
         let Some(key) = key(call.as_ref()) else { continue };

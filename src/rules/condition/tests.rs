@@ -1,3 +1,6 @@
+//! What conditions say, what is told of those that say nothing, and that a written one is read as it was. The snapshots
+//! beside this file hold every complaint: read them as a user would when one changes.
+
 use proptest::prelude::*;
 
 use super::*;

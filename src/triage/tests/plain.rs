@@ -28,11 +28,11 @@ impl Call {
         self
     }
 
-    pub(super) fn has_relative_text_without_base(&self) -> bool {
-        let mut pairs = self.texts.iter().zip(&self.bases);
-        pairs.any(|(text, base)| {
-            text.as_ref().is_some_and(|text| !text.starts_with(b"/"))
-                && base.as_ref().is_none_or(|base| !is_directory(base))
+    /// Whether it has a relative path that starts from no directory, or from one that makes it too long.
+    pub(super) fn has_path_without_base(&self) -> bool {
+        (0..3).any(|argument| {
+            let written = self.written(argument);
+            written.is_some_and(|text| !text.starts_with(b"/")) && self.resolved(argument).is_none()
         })
     }
 
@@ -51,13 +51,19 @@ impl Call {
         Some([b"/".to_vec(), normal(base.split(is_slash).chain(text.split(is_slash)))].concat())
     }
 
-    /// What libsinsp shows where it does not know the directory of a relative path.
+    /// What libsinsp shows: also where it does not know the directory of a relative path, and where a path is too long.
     fn shown(&self, argument: u8) -> Option<Vec<u8>> {
         let text = self.written(argument)?;
+        let base = self.bases.get(usize::from(argument))?.as_deref().filter(|base| is_directory(base));
         if text.starts_with(b"/") {
             return self.resolved(argument);
         }
-        Some(normal([b"<UNKNOWN>", text].concat().split(is_slash)))
+        let is_too_long = base.map_or(9, <[u8]>::len) + text.len() + 2 > 1024;
+        match base {
+            _ if is_too_long => Some(b"/DIR_TOO_LONG/FILENAME_TOO_LONG".to_vec()),
+            Some(_) => self.resolved(argument),
+            None => Some(normal([b"<UNKNOWN>", text].concat().split(is_slash))),
+        }
     }
 }
 
@@ -95,7 +101,7 @@ pub(super) fn may_hold(formula: &Formula, call: &Call) -> bool {
     evaluate(formula, call, &|argument| call.resolved(argument))
 }
 
-/// Tells whether the formula may hold where libsinsp does not know the directories of relative paths.
+/// Tells whether the formula may hold of what libsinsp shows.
 pub(super) fn may_hold_as_shown(formula: &Formula, call: &Call) -> bool {
     evaluate(formula, call, &|argument| call.shown(argument))
 }

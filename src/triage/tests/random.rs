@@ -13,9 +13,8 @@ const NAMES: &[&str] = &["etc", "shadow", "a", "b", "aa", "ab", ".ssh", "..", ".
 /// A path, or what could be one.
 fn path() -> impl Strategy<Value = Vec<u8>> {
     let names = vec(select(NAMES), 0..5).prop_map(|names| names.join("/").into_bytes());
-    let named = (any::<bool>(), names).prop_map(|(is_absolute, names)| {
-        if is_absolute { [b"/", names.as_slice()].concat() } else { names }
-    });
+    let named = (any::<bool>(), names)
+        .prop_map(|(is_absolute, names)| if is_absolute { [b"/", names.as_slice()].concat() } else { names });
     prop_oneof![
         20 => named,
         1 => Just(b"/etc/\xc3\xa9".to_vec()),
@@ -41,9 +40,8 @@ pub(super) fn bases() -> impl Strategy<Value = Vec<Vec<u8>>> {
 
 fn address() -> impl Strategy<Value = Vec<u8>> {
     let head = (select(&[0_u16, 1, 2, 10][..]), select(&[80_u16, 443][..]));
-    (head, vec(select(&[0_u8, 1, 10, 0xff][..]), 0..26)).prop_map(|((family, port), rest)| {
-        [&family.to_ne_bytes()[..], &port.to_be_bytes(), &rest].concat()
-    })
+    (head, vec(select(&[0_u8, 1, 10, 0xff][..]), 0..26))
+        .prop_map(|((family, port), rest)| [&family.to_ne_bytes()[..], &port.to_be_bytes(), &rest].concat())
 }
 
 /// A call.
@@ -92,10 +90,11 @@ fn condition() -> impl Strategy<Value = Condition> {
 }
 
 fn address_test() -> impl Strategy<Value = AddressTest> {
-    let network = (any::<[bool; 2]>(), 90_u8..=128).prop_map(|([is_mapped, is_private], prefix_len)| Network {
-        address: u128::from(is_private) << 24 | if is_mapped { 0xffff_0a01_0101 } else { 0x0a01 },
-        prefix_len,
-    });
+    let network =
+        (any::<[bool; 2]>(), 90_u8..=128).prop_map(|([is_mapped, is_private], prefix_len)| Network {
+            address: u128::from(is_private) << 24 | if is_mapped { 0xffff_0a01_0101 } else { 0x0a01 },
+            prefix_len,
+        });
     prop_oneof![
         vec(select(&[0_u16, 1, 2, 10][..]), 1..3).prop_map(AddressTest::FamilyIn),
         vec(select(&[(80, 80), (0, 442), (443, 500)][..]), 1..3).prop_map(AddressTest::PortIn),
@@ -123,10 +122,7 @@ fn formula_of(arguments: u8, parts: &'static [Part]) -> impl Strategy<Value = Fo
         1 => address,
     ];
     leaf.prop_map(Formula::Atom).prop_recursive(4, 24, 5, |inner| {
-        prop_oneof![
-            vec(inner.clone(), 1..5).prop_map(Formula::all),
-            vec(inner, 1..5).prop_map(Formula::any),
-        ]
+        prop_oneof![vec(inner.clone(), 1..5).prop_map(Formula::all), vec(inner, 1..5).prop_map(Formula::any),]
     })
 }
 
