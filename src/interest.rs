@@ -11,6 +11,7 @@
 //!
 //! What stands in for rules is the table in `built_in.rs`. Read its comments before you edit either file.
 
+mod address;
 mod built_in;
 mod fact;
 mod facts;

@@ -1,7 +1,7 @@
 //! What is known of a field in the events of one call before the call returns, and what follows for a comparison.
 
 use super::{
-    Condition, Test, Width,
+    Condition, Test, Width, address,
     formula::{Atom, Formula, Subject, TextAtom, TextTest},
 };
 use crate::rules::condition::{Check, Operator, Right};
@@ -31,13 +31,24 @@ impl Place {
     }
 }
 
-/// What is known of a field, in every event that Falco is told of a call.
+/// A text that an argument points to, and when a field may be that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    /// The text.
+    pub(super) subject: Subject,
+    /// When the field may be it.
+    pub(super) when: Formula,
+}
+
+/// What is known of a field, in every event that Falco is told of a call and that turns out in one way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fact<'a> {
-    /// It has no value, or an empty one.
+    /// It has no value: no comparison of it holds, not even `!=`.
     Absent,
     /// It is one of these texts.
     Texts(Vec<&'a str>),
+    /// It is a text, but none of these.
+    OtherThan(&'static [&'static str]),
     /// It is a boolean. Either formula may hold when the other one does: then it is not certain which one it is.
     Bool {
         /// When it may be true.
@@ -45,8 +56,17 @@ pub(super) enum Fact<'a> {
         /// When it may be false.
         is_false: Formula,
     },
-    /// It is one of these texts that arguments point to, or absent.
-    Path(Vec<Subject>),
+    /// It is one of some texts.
+    Path {
+        /// The texts that arguments point to.
+        sources: Vec<Source>,
+        /// What else it may be.
+        others: &'static [&'static str],
+        /// Whether it may have no value.
+        may_be_absent: bool,
+        /// Whether libsinsp leaves one slash of several in a row.
+        has_single_slashes: bool,
+    },
     /// It is a text made of the names of the bits that a number has set, with `|` between them. Names that have no bit
     /// here may stand there whatever the number is.
     Bits {
@@ -62,35 +82,78 @@ pub(super) enum Fact<'a> {
         /// Some names, with their numbers.
         names: &'static [(&'static str, u64)],
     },
-    /// It is a number: this one, or a negative one.
-    ResultIs(Place),
+    /// It is this number, which is not negative.
+    Equals(Place),
+    /// It is a number in this range, both ends included.
+    Range(i64, i64),
+    /// It is the host of the socket address in the argument with this index.
+    Host(u8),
+    /// It is the port of that address.
+    Port(u8),
+    /// It is compared with the hosts of both ends of a connection, of which that address is one.
+    EitherHost(u8),
+    /// It is compared with the ports of both ends.
+    EitherPort(u8),
     /// Nothing is known.
     Unknown,
 }
 
 impl Fact<'_> {
+    /// It is this text, and always there.
+    pub(super) fn text(subject: Subject) -> Self {
+        Self::Path {
+            sources: vec![Source { subject, when: Formula::True }],
+            others: &[],
+            may_be_absent: false,
+            has_single_slashes: false,
+        }
+    }
+
+    /// It is one of these texts, or has no value.
+    pub(super) const fn maybe(others: &'static [&'static str]) -> Self {
+        Self::Path { sources: Vec::new(), others, may_be_absent: true, has_single_slashes: false }
+    }
+
     /// When the comparison of a field with this fact may come out as `is_wanted`.
     pub(super) fn may(&self, check: &Check, is_wanted: bool) -> Formula {
         if check.modifier.is_some() {
             return Formula::True;
         }
+        let exactly = |holds: Option<bool>| match holds {
+            Some(holds) if holds != is_wanted => Formula::False,
+            _ => Formula::True,
+        };
         match self {
-            Self::Absent => absent(check, is_wanted),
+            Self::Absent => exactly(Some(false)),
             Self::Texts(texts) => {
                 let may = |text: &&str| compare(text, check).is_none_or(|holds| holds == is_wanted);
                 if texts.iter().any(may) { Formula::True } else { Formula::False }
             }
+            Self::OtherThan(texts) => exactly(compare_other(texts, check)),
             Self::Bool { is_true, is_false } => match truth(check) {
                 Some(truth) if truth == is_wanted => is_true.clone(),
                 Some(_) => is_false.clone(),
                 None => Formula::True,
             },
-            Self::Path(subjects) => path(subjects, check, is_wanted).unwrap_or(Formula::True),
+            Self::Path { may_be_absent: true, .. } if !is_wanted => Formula::True,
+            Self::Path { has_single_slashes: true, .. } if !is_blind_to_slashes(check) => Formula::True,
+            Self::Path { sources, others, .. } => {
+                path(sources, others, check, is_wanted).unwrap_or(Formula::True)
+            }
             Self::Bits { place, names } => bits(*place, names, check, is_wanted).unwrap_or(Formula::True),
             Self::Choice { condition, names } => {
                 choice(*condition, names, check, is_wanted).unwrap_or(Formula::True)
             }
-            Self::ResultIs(place) => result(*place, check, is_wanted).unwrap_or(Formula::True),
+            Self::Equals(place) => equals(*place, check, is_wanted).unwrap_or(Formula::True),
+            Self::Range(first, last) => exactly(compare_range(*first, *last, check)),
+            Self::Host(argument) => address::host(*argument, check, is_wanted).unwrap_or(Formula::True),
+            Self::Port(argument) => address::port(*argument, check, is_wanted).unwrap_or(Formula::True),
+            Self::EitherHost(argument) => {
+                address::either_host(*argument, check, is_wanted).unwrap_or(Formula::True)
+            }
+            Self::EitherPort(argument) => {
+                address::either_port(*argument, check, is_wanted).unwrap_or(Formula::True)
+            }
             Self::Unknown => Formula::True,
         }
     }
@@ -103,22 +166,6 @@ pub(super) fn words(check: &Check) -> Option<Vec<&str>> {
         Right::List(words) => Some(words.iter().map(|word| word.text.as_str()).collect()),
         Right::Nothing | Right::Named(_) | Right::Operand(_) => None,
     }
-}
-
-/// A comparison with a value that is not empty fails where there is nothing to compare.
-fn absent(check: &Check, is_wanted: bool) -> Formula {
-    let needs_text = matches!(
-        check.operator,
-        Operator::Eq
-            | Operator::In
-            | Operator::Contains
-            | Operator::IContains
-            | Operator::StartsWith
-            | Operator::EndsWith
-    );
-    let is_never_met =
-        needs_text && words(check).is_some_and(|words| words.iter().all(|word| !word.is_empty()));
-    if is_never_met && is_wanted { Formula::False } else { Formula::True }
 }
 
 /// Whether a known text compares; `None` for an operator that is not looked at.
@@ -134,6 +181,18 @@ fn compare(text: &str, check: &Check) -> Option<bool> {
         Operator::Contains => Some(holds(|text, word| text.contains(word))),
         Operator::StartsWith => Some(holds(|text, word| text.starts_with(word))),
         Operator::EndsWith => Some(holds(|text, word| text.ends_with(word))),
+        _ => None,
+    }
+}
+
+/// Whether a text compares of which is known that it is none of these.
+fn compare_other(texts: &[&str], check: &Check) -> Option<bool> {
+    match check.operator {
+        Operator::Exists => Some(true),
+        Operator::Eq | Operator::In | Operator::Intersects | Operator::Ne => {
+            let is_excluded = words(check)?.iter().all(|word| texts.contains(word));
+            is_excluded.then_some(check.operator == Operator::Ne)
+        }
         _ => None,
     }
 }
@@ -156,34 +215,61 @@ fn truth(check: &Check) -> Option<bool> {
 /// The characters that make a pattern of fnmatch(3) more than `*` and `?` do.
 const PATTERN_CHARACTERS: &[char] = &['[', ']', '\\', '(', ')', '|', '!', '+', '@'];
 
-fn path(subjects: &[Subject], check: &Check, is_wanted: bool) -> Option<Formula> {
+/// The test that a comparison stands for, and whether it has to fail.
+pub(super) fn text_test(check: &Check) -> Option<(TextTest, bool)> {
     let words = words(check)?;
     let bytes = |word: &str| -> Box<[u8]> { word.as_bytes().into() };
+    let all = || words.iter().map(|word| bytes(word)).collect();
     let one = || match words[..] {
-        [word] => Some(word),
+        [word] => Some(bytes(word)),
         _ => None,
     };
-    let (test, is_negated) = match check.operator {
-        Operator::Eq => (TextTest::OneOf(vec![bytes(one()?)]), false),
-        Operator::Ne => (TextTest::OneOf(vec![bytes(one()?)]), true),
-        Operator::In => (TextTest::OneOf(words.iter().map(|word| bytes(word)).collect()), false),
-        Operator::StartsWith => (TextTest::StartsWith(bytes(one()?)), false),
-        Operator::EndsWith => (TextTest::EndsWith(bytes(one()?)), false),
-        Operator::Contains => (TextTest::Contains(bytes(one()?)), false),
-        Operator::IContains => (TextTest::ContainsIgnoringCase(bytes(one()?)), false),
-        Operator::Glob if !one()?.contains(PATTERN_CHARACTERS) => (TextTest::Glob(bytes(one()?)), false),
-        Operator::PMatch => (TextTest::Below(words.iter().map(|word| bytes(word)).collect()), false),
+    let has_any = |characters: &[char]| words.iter().any(|word| word.contains(characters));
+    Some(match check.operator {
+        Operator::Eq => (TextTest::OneOf(vec![one()?]), false),
+        Operator::Ne => (TextTest::OneOf(vec![one()?]), true),
+        Operator::In | Operator::Intersects => (TextTest::OneOf(all()), false),
+        Operator::StartsWith => (TextTest::StartsWith(one()?), false),
+        Operator::EndsWith => (TextTest::EndsWith(one()?), false),
+        Operator::Contains => (TextTest::Contains(one()?), false),
+        Operator::IContains => (TextTest::ContainsIgnoringCase(one()?), false),
+        Operator::Glob if !has_any(PATTERN_CHARACTERS) => (TextTest::Glob(one()?), false),
+        // libsinsp matches patterns in components of the path.
+        Operator::PMatch if !has_any(&['*', '?', '[']) => (TextTest::Below(all()), false),
         _ => return None,
-    };
-    if !is_wanted {
-        // Where there is no value, the comparison fails, whatever it is.
+    })
+}
+
+/// Whether a comparison comes out the same for a path with several slashes in a row and with one in their place.
+fn is_blind_to_slashes(check: &Check) -> bool {
+    let has_any = |part: &[u8]| part.contains(&b'/');
+    let at_end = |part: &[u8]| !part.split_last().is_some_and(|(_, rest)| has_any(rest));
+    match text_test(check) {
+        Some((
+            TextTest::Contains(part) | TextTest::ContainsIgnoringCase(part) | TextTest::StartsWith(part),
+            _,
+        )) => at_end(&part),
+        Some((TextTest::EndsWith(part), _)) => !has_any(&part),
+        Some((TextTest::Glob(pattern), _)) => {
+            // A slash at the end of a piece is the first of its row, and the star behind it takes the others.
+            let mut pieces: Vec<_> = pattern.split(|&byte| byte == b'*').collect();
+            let last = pieces.pop();
+            !pattern.contains(&b'?') && pieces.iter().all(|piece| at_end(piece)) && !last.is_some_and(has_any)
+        }
+        _ => false,
+    }
+}
+
+fn path(sources: &[Source], others: &[&str], check: &Check, is_wanted: bool) -> Option<Formula> {
+    let (test, is_negative) = text_test(check)?;
+    // What is compared by a pattern or by components is taken to match in both ways.
+    if others.iter().any(|other| compare(other, check).is_none_or(|holds| holds == is_wanted)) {
         return None;
     }
-    Some(Formula::any(
-        subjects
-            .iter()
-            .map(|&subject| Formula::Atom(Atom::Text(TextAtom { subject, test: test.clone(), is_negated }))),
-    ))
+    let is_negated = is_negative == is_wanted;
+    let atom = |subject| Formula::Atom(Atom::Text(TextAtom { subject, test: test.clone(), is_negated }));
+    let may_be = |source: &Source| Formula::all([source.when.clone(), atom(source.subject)]);
+    Some(Formula::any(sources.iter().map(may_be)))
 }
 
 /// Whether a text can only be part of a single name: it holds nothing but what names are made of.
@@ -231,13 +317,74 @@ fn choice(condition: Condition, names: &[(&str, u64)], check: &Check, is_wanted:
     Some(Formula::any(formulas))
 }
 
-fn result(place: Place, check: &Check, is_wanted: bool) -> Option<Formula> {
-    if !is_wanted || !matches!(check.operator, Operator::Eq | Operator::In) {
-        return None;
+/// The numbers that a comparison asks for, if it writes all of them in plain decimal digits.
+pub(super) fn numbers(check: &Check) -> Option<Vec<i64>> {
+    let number = |word: &str| {
+        let digits = word.strip_prefix('-').unwrap_or(word);
+        let is_plain =
+            digits == "0" || !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+        word.parse().ok().filter(|_| is_plain)
+    };
+    words(check)?.into_iter().map(number).collect()
+}
+
+/// Whether a number compares.
+fn compare_number(number: i64, check: &Check, numbers: &[i64]) -> Option<bool> {
+    let one = match numbers {
+        [one] => Some(*one),
+        _ => None,
+    };
+    Some(match check.operator {
+        Operator::Eq | Operator::In | Operator::Intersects => numbers.contains(&number),
+        Operator::Ne => number != one?,
+        Operator::Lt => number < one?,
+        Operator::Le => number <= one?,
+        Operator::Gt => number > one?,
+        Operator::Ge => number >= one?,
+        _ => return None,
+    })
+}
+
+/// Whether every number of a range compares in the same way, and how.
+fn compare_range(first: i64, last: i64, check: &Check) -> Option<bool> {
+    if check.operator == Operator::Exists {
+        return Some(true);
     }
-    let values = words(check)?
-        .into_iter()
-        .map(|word| word.parse::<u32>().ok().filter(|&value| value <= i32::MAX as u32));
-    let values: Vec<_> = values.collect::<Option<_>>()?;
-    Some(Formula::any(values.into_iter().map(|value| place.compares(Test::Eq, u64::from(value)))))
+    let numbers = numbers(check)?;
+    let at_ends = [first, last].map(|end| compare_number(end, check, &numbers));
+    let is_order = matches!(check.operator, Operator::Lt | Operator::Le | Operator::Gt | Operator::Ge);
+    let has_none = || !numbers.iter().any(|number| (first..=last).contains(number));
+    match at_ends {
+        [Some(at_first), Some(at_last)]
+            if at_first == at_last && (is_order || first == last || has_none()) =>
+        {
+            Some(at_first)
+        }
+        _ => None,
+    }
+}
+
+fn equals(place: Place, check: &Check, is_wanted: bool) -> Option<Formula> {
+    let numbers = numbers(check)?;
+    let against = |test: Test, value: &i64| match (u64::try_from(*value), test) {
+        // It is not negative, so how it compares with a negative number is certain, and in part with 0.
+        (Ok(0), Test::Lt) | (Err(_), Test::Eq | Test::Lt | Test::Le) => Some(Formula::False),
+        (Ok(0), Test::Ge) | (Err(_), Test::Ne | Test::Gt | Test::Ge) => Some(Formula::True),
+        (Ok(value), test) if value <= u64::from(i32::MAX.cast_unsigned()) => {
+            Some(place.compares(test, value))
+        }
+        _ => None,
+    };
+    let (test, inverse) = match check.operator {
+        Operator::Eq | Operator::In | Operator::Intersects => (Test::Eq, Test::Ne),
+        Operator::Ne => (Test::Ne, Test::Eq),
+        Operator::Lt => (Test::Lt, Test::Ge),
+        Operator::Le => (Test::Le, Test::Gt),
+        Operator::Gt => (Test::Gt, Test::Le),
+        Operator::Ge => (Test::Ge, Test::Lt),
+        _ => return None,
+    };
+    let test = if is_wanted { test } else { inverse };
+    let all: Vec<_> = numbers.iter().map(|value| against(test, value)).collect::<Option<_>>()?;
+    Some(if is_wanted { Formula::any(all) } else { Formula::all(all) })
 }

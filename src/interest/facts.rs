@@ -3,10 +3,12 @@
 //! Everything here follows what libsinsp extracts (its `sinsp_filtercheck_*.cpp`) from the parameters that
 //! [`crate::falco`] sends. What is not certain is [`Fact::Unknown`].
 
+mod descriptor;
+
 use super::{
-    Condition, Test, Width,
-    fact::{Fact, Place},
-    formula::{Form, Formula, Part, Subject},
+    Condition, Test, Width, address,
+    fact::{Fact, Place, Source},
+    formula::{AddressTest, Form, Formula, Part, Subject},
 };
 use crate::rules::condition::Field;
 
@@ -41,8 +43,11 @@ const fn register(argument: u8) -> Place {
 const HOW_FLAGS: Place = Place { argument: 2, offset: Some(0) };
 const HOW_MODE: Place = Place { argument: 2, offset: Some(8) };
 
+/// Parameters of an event, in order, by name.
+type Params = &'static [(&'static str, Param)];
+
 /// The parameters of the events of some calls, in order, by name (libscap's event table).
-const PARAMS: &[(&[&str], &[(&str, Param)])] = &[
+const PARAMS: &[(&[&str], Params)] = &[
     (
         &["open"],
         &[
@@ -146,8 +151,67 @@ const EVENT_NAMES: &[(&str, &[&str])] = &[
     ("recvmmsg_time64", &["recvmmsg", "recvmmsg_time64"]),
 ];
 
-/// What is known of `field` in the events of the call with this name.
-pub(super) fn fact_of<'a>(call: &'a str, field: &Field) -> Fact<'a> {
+/// In which way the events of a call turn out: with it more is known of their fields than without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Case {
+    /// In any way.
+    Any,
+    /// The call gave no error.
+    Succeeded,
+    /// It gave one. Of `connect`: another one than `EINPROGRESS`, which is none to libsinsp.
+    Failed,
+    /// A `connect` that gave none.
+    Connected(End),
+}
+
+/// What libsinsp takes the socket of a `connect` for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It has no room for it in its table.
+    Missing,
+    /// TCP.
+    Tcp,
+    /// Another protocol of the internet. If such a socket was bound, libsinsp takes its own address for the server's.
+    Datagrams,
+    /// A Unix socket.
+    Local,
+    /// Anything else.
+    Other,
+}
+
+/// The ways in which the events of a call turn out, and what has to hold for each of them. One of them does always.
+pub(super) fn cases(call: &str) -> Vec<(Formula, Case)> {
+    let family = |families: &[u16], is_negated| {
+        address::atom(SOCKADDR, AddressTest::FamilyIn(families.to_vec()), is_negated)
+    };
+    let internet = [address::AF_INET, address::AF_INET6];
+    match call {
+        "open" | "openat" | "openat2" | "creat" | "dup2" | "dup3" => {
+            vec![(Formula::True, Case::Succeeded), (Formula::True, Case::Failed)]
+        }
+        "connect" => vec![
+            (Formula::True, Case::Failed),
+            (Formula::True, Case::Connected(End::Missing)),
+            (family(&internet, false), Case::Connected(End::Tcp)),
+            (family(&internet, false), Case::Connected(End::Datagrams)),
+            (family(&[AF_UNIX], false), Case::Connected(End::Local)),
+            (family(&[AF_UNIX, address::AF_INET, address::AF_INET6], true), Case::Connected(End::Other)),
+        ],
+        _ => vec![(Formula::True, Case::Any)],
+    }
+}
+
+/// Which argument of `connect` points to the address.
+const SOCKADDR: u8 = 1;
+
+/// `AF_UNIX` (linux/socket.h).
+const AF_UNIX: u16 = 1;
+
+/// `EINPROGRESS` (errno(3)), as a result.
+const IN_PROGRESS: i64 = -115;
+
+/// What is known of `field` in the events of the call with this name that turn out in this way.
+pub(super) fn fact_of<'a>(call: &'a str, case: Case, field: &Field) -> Fact<'a> {
     match field.name.as_str() {
         "evt.type" => EVENT_NAMES
             .iter()
@@ -158,19 +222,30 @@ pub(super) fn fact_of<'a>(call: &'a str, field: &Field) -> Fact<'a> {
         "evt.is_open_write" => open_access(call, &[1, 2]),
         "evt.is_open_create" => open_create(call),
         "evt.is_open_exec" => open_exec(call),
-        "evt.rawres" => result(call),
+        "evt.res" => match case {
+            Case::Any => Fact::Unknown,
+            Case::Succeeded => Fact::Texts(vec!["SUCCESS"]),
+            Case::Failed if call == "connect" => Fact::OtherThan(&["SUCCESS", "EINPROGRESS"]),
+            Case::Failed => Fact::OtherThan(&["SUCCESS"]),
+            Case::Connected(_) => Fact::Texts(vec!["SUCCESS", "EINPROGRESS"]),
+        },
+        "evt.rawres" => match case {
+            Case::Any => Fact::Unknown,
+            Case::Succeeded if matches!(call, "dup2" | "dup3") => Fact::Equals(register(1)),
+            Case::Succeeded => Fact::Range(0, i64::MAX),
+            Case::Failed => Fact::Range(i64::MIN, -1),
+            Case::Connected(_) => Fact::Range(IN_PROGRESS, i64::MAX),
+        },
+        "evt.failed" => match case {
+            Case::Succeeded => Fact::Bool { is_true: Formula::False, is_false: Formula::True },
+            Case::Failed => Fact::Bool { is_true: Formula::True, is_false: Formula::False },
+            Case::Any | Case::Connected(_) => Fact::Unknown,
+        },
         "evt.arg" | "evt.rawarg" => {
             field.argument.as_deref().map_or(Fact::Unknown, |name| argument(call, name))
         }
-        "fd.name" => opened(call, &[Part::Whole]),
-        "fd.nameraw" => opened(call, &[Part::Whole]),
-        // Of what was opened as a directory libsinsp shows the whole name.
-        "fd.directory" => opened(call, &[Part::Directory, Part::Whole]),
-        // A name that ends in a slash is not cut, and one without any becomes `/`.
-        "fd.filename" => opened(call, &[Part::FileName, Part::Whole]),
-        "fs.path.name" | "fs.path.nameraw" => file_path(call, &["name", "path", "filename"]),
-        "fs.path.source" | "fs.path.sourceraw" => file_path(call, LINK_ENDS),
-        "fs.path.target" | "fs.path.targetraw" => file_path(call, LINK_ENDS),
+        name if name.starts_with("fd.") => descriptor::fact_of(call, case, name),
+        name if name.starts_with("fs.path.") => file_path(call, case, name),
         name => match name.strip_prefix("evt.arg.").or_else(|| name.strip_prefix("evt.rawarg.")) {
             Some(param) => argument(call, param),
             None => Fact::Unknown,
@@ -181,16 +256,13 @@ pub(super) fn fact_of<'a>(call: &'a str, field: &Field) -> Fact<'a> {
 /// Tells whether nothing is known of a call but its name.
 pub(super) fn is_ordinary(call: &str) -> bool {
     params(call).is_none()
-        && opened_path(call).is_none()
-        && result(call) == Fact::Unknown
+        && matches!(cases(call)[..], [(Formula::True, Case::Any)])
+        && !descriptor::is_without(call)
         && call != "open_by_handle_at"
         && !EVENT_NAMES.iter().any(|(name, _)| *name == call)
 }
 
-/// Which end of a link is its source is for libsinsp to say; either may be meant.
-const LINK_ENDS: &[&str] = &["oldpath", "newpath", "target", "linkpath"];
-
-fn params(call: &str) -> Option<&'static [(&'static str, Param)]> {
+fn params(call: &str) -> Option<Params> {
     PARAMS.iter().find(|(calls, _)| calls.contains(&call)).map(|(_, params)| *params)
 }
 
@@ -203,8 +275,8 @@ fn argument(call: &str, name: &str) -> Fact<'static> {
     };
     match param.map(|(_, param)| *param) {
         None => Fact::Absent,
-        Some(Path(argument)) => Fact::Path(vec![whole(argument, Form::Either)]),
-        Some(Text(argument)) => Fact::Path(vec![whole(argument, Form::Written)]),
+        Some(Path(argument)) => Fact::text(whole(argument, Form::Either)),
+        Some(Text(argument)) => Fact::text(whole(argument, Form::Written)),
         Some(OpenFlags(place)) => Fact::Bits { place, names: OPEN_FLAGS },
         Some(ModeBits(argument)) => Fact::Bits { place: register(argument), names: MODE_BITS },
         Some(Domain(argument)) => {
@@ -229,32 +301,29 @@ const fn compared(argument: u8, width: Width, test: Test) -> Condition {
     Condition { argument, width, test, value: 0 }
 }
 
-/// The argument with the path of a call that opens it.
-fn opened_path(call: &str) -> Option<u8> {
-    match call {
-        "open" | "creat" => Some(0),
-        "openat" | "openat2" => Some(1),
-        _ => None,
+/// Paths as libsinsp's `fs.path` fields have them. Of calls that failed they have none, unless a file was to be opened.
+fn file_path(call: &str, case: Case, name: &str) -> Fact<'static> {
+    let (end, is_raw) = match name.strip_suffix("raw") {
+        Some(end) => (end, true),
+        None => (name, false),
+    };
+    let argument = match (end, call) {
+        ("fs.path.name", "open" | "unlink" | "rmdir" | "mkdir" | "chmod") => 0,
+        ("fs.path.name", "openat" | "openat2") => 1,
+        ("fs.path.source", "rename") | ("fs.path.target", "link" | "symlink") => 0,
+        ("fs.path.target", "rename") | ("fs.path.source", "link" | "symlink") => 1,
+        ("fs.path.source", "renameat" | "renameat2") | ("fs.path.target", "linkat") => 1,
+        ("fs.path.target", "renameat" | "renameat2") | ("fs.path.source", "linkat") => 3,
+        _ => return Fact::Unknown,
+    };
+    let form = if is_raw { Form::Either } else { Form::Resolved };
+    let is_open = matches!(call, "open" | "openat" | "openat2");
+    Fact::Path {
+        sources: vec![Source { subject: whole(argument, form), when: Formula::True }],
+        others: if is_open && !is_raw { &["<UNKNOWN>"] } else { &[] },
+        may_be_absent: !is_open || case != Case::Succeeded,
+        has_single_slashes: false,
     }
-}
-
-fn opened(call: &str, parts: &[Part]) -> Fact<'static> {
-    opened_path(call).map_or(Fact::Unknown, |argument| {
-        Fact::Path(parts.iter().map(|&part| Subject { argument, form: Form::Either, part }).collect())
-    })
-}
-
-/// The paths among these parameters of the call.
-fn file_path(call: &str, names: &[&str]) -> Fact<'static> {
-    let Some(params) = params(call) else { return Fact::Unknown };
-    let subjects =
-        params.iter().filter(|(name, _)| names.contains(name)).filter_map(|(_, param)| match param {
-            // libsinsp makes an absolute path of a link's target too.
-            Path(argument) | Text(argument) => Some(whole(*argument, Form::Either)),
-            _ => None,
-        });
-    let subjects: Vec<_> = subjects.collect();
-    if subjects.is_empty() { Fact::Unknown } else { Fact::Path(subjects) }
 }
 
 /// Where a call that opens a path has its flags and the mode of a new file.
@@ -308,14 +377,6 @@ fn open_exec(call: &str) -> Fact<'static> {
         None => Formula::False,
     };
     Fact::Bool { is_true, is_false: Formula::True }
-}
-
-/// The result of a call that gives one of its arguments back, if it succeeds.
-fn result(call: &str) -> Fact<'static> {
-    match call {
-        "dup2" | "dup3" => Fact::ResultIs(register(1)),
-        _ => Fact::Unknown,
-    }
 }
 
 /// The names that libsinsp writes for flags of open(2), with the bits that make it do so on any native ABI.

@@ -5,13 +5,14 @@
 //!
 //! The comparisons of a conjunction are not independent where they are about the same field: `fd.l4proto = tcp and
 //! (evt.type = connect or (evt.type = sendto and fd.l4proto != tcp))` leaves no `sendto`. So what a conjunction
-//! requires of a field is assumed while the rest of it is evaluated.
+//! requires of a field is assumed while the rest of it is evaluated. And what a call gives back decides much of what
+//! its event shows, so each way in which it may turn out is evaluated by itself.
 
 use std::collections::BTreeSet;
 
 use super::{
     fact::{self, Fact},
-    facts,
+    facts::{self, Case},
     formula::Formula,
 };
 use crate::rules::{
@@ -21,7 +22,11 @@ use crate::rules::{
 
 /// When `condition` may hold in an event that Falco is told of the call with this name.
 pub(super) fn may_match(condition: &Expr, call: &str) -> Formula {
-    Evaluator { call, assumed: Vec::new() }.may(condition, true)
+    let cases = facts::cases(call).into_iter();
+    Formula::any(cases.map(|(when, case)| {
+        let may = Evaluator { call, case, assumed: Vec::new() }.may(condition, true);
+        Formula::all([when, may])
+    }))
 }
 
 /// The calls that `condition` compares `evt.type` with; `None` if it compares by more than equality. All calls that it does
@@ -46,6 +51,7 @@ const SINGLE_TEXTS: [&str; 7] =
 
 struct Evaluator<'a> {
     call: &'a str,
+    case: Case,
     /// Fields that have a value, and each of them one of these.
     assumed: Vec<(&'a Field, Vec<&'a str>)>,
 }
@@ -105,7 +111,7 @@ impl<'a> Evaluator<'a> {
 
     fn check(&self, check: &'a Check, is_wanted: bool) -> Formula {
         let Operand::Field(field) = &check.left else { return Formula::True };
-        match facts::fact_of(self.call, field) {
+        match facts::fact_of(self.call, self.case, field) {
             Fact::Unknown if self.is_excluded(check, is_wanted) => Formula::False,
             fact => fact.may(check, is_wanted),
         }

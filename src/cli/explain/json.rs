@@ -206,8 +206,6 @@ fn address(test: &AddressTest) -> (&'static str, Value) {
     match test {
         AddressTest::FamilyIn(families) => ("family", json!(families)),
         AddressTest::PortIn(ranges) => ("port", json!(ranges)),
-        AddressTest::HostIn(networks) => {
-            ("host", networks.iter().map(super::words::network).collect())
-        }
+        AddressTest::HostIn(networks) => ("host", networks.iter().map(super::words::network).collect()),
     }
 }

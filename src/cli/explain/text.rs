@@ -207,7 +207,9 @@ impl Page {
         if costs.is_empty() {
             return;
         }
-        self.heading("what rules cost, beside program starts: calls that they keep whatever path or address it is");
+        self.heading(
+            "what rules cost, beside program starts: calls that they keep whatever path or address it is",
+        );
         let most = if self.options.is_verbose { costs.len() } else { COSTS_SHOWN };
         for (_, _, rule, all, some) in costs.iter().take(most) {
             let name = |(call, _): &(&str, Keeps)| (*call).to_owned();
