@@ -56,7 +56,8 @@ fn say(line: fmt::Arguments<'_>) {
 fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     // A terminal would obey what a rule file holds. Whatever else reads it gets it as it is.
-    let harmless = stdout.is_terminal().then(|| text.split('\n').map(printable).collect::<Vec<_>>().join("\n"));
+    let harmless =
+        stdout.is_terminal().then(|| text.split('\n').map(printable).collect::<Vec<_>>().join("\n"));
     let written = stdout.write_all(harmless.as_deref().unwrap_or(text).as_bytes());
     match written.and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -139,7 +139,7 @@ impl Expansion {
             Expr::Not(operand) => self.look_up(operand, entries, visibility, severity),
             Expr::Check(_) => {}
             Expr::Macro(name) => {
-                if !entries.macros.find(&name.text).is_some_and(|one| one.index < visibility) {
+                if entries.macros.find(&name.text).is_none_or(|one| one.index >= visibility) {
                     self.unknown.push((name.clone(), severity));
                 }
             }

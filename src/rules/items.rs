@@ -128,7 +128,7 @@ pub(super) fn engine_version(value: Value<'_>) -> Result<(), Diagnostic> {
     let item = Item { value, span: value.start(), name: "" };
     let version = item.required("required_engine_version")?;
     let text = version.text().unwrap_or_default();
-    let parts: Vec<Option<u32>> = text.splitn(3, '.').map(|part| leading_number(part)).collect();
+    let parts: Vec<Option<u32>> = text.splitn(3, '.').map(leading_number).collect();
     let wanted = match (number(text), parts.as_slice()) {
         (Some(minor), _) => [0, minor, 0],
         (None, &[Some(major), Some(minor), Some(patch)]) => [major, minor, patch],

@@ -11,8 +11,11 @@ use crate::{
 /// How deep `and`, `or` and `not` are nested.
 const DEPTH: usize = 3;
 
+/// Makes one comparison of a field.
+type Leaf = fn(&mut Random) -> String;
+
 /// Kinds of calls: their names, and which fields a condition about them compares.
-const KINDS: [(&[&str], fn(&mut Random) -> String); 7] = [
+const KINDS: [(&[&str], Leaf); 7] = [
     (&["open", "openat", "openat2", "creat"], about_open),
     (&["open", "openat", "openat2"], about_open),
     (&["rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir"], about_name),
@@ -88,7 +91,7 @@ fn types(random: &mut Random, calls: &[&str]) -> String {
     }
 }
 
-fn nested(random: &mut Random, depth: usize, calls: &[&str], leaf: fn(&mut Random) -> String) -> String {
+fn nested(random: &mut Random, depth: usize, calls: &[&str], leaf: Leaf) -> String {
     if depth == 0 || random.below(5) == 0 {
         return match random.below(12) {
             0 => types(random, calls),

@@ -191,7 +191,6 @@ impl Terms {
     fn parts(self, operands: &[Formula], is_any: bool, shown: Shown) -> Vec<String> {
         let mut predicates = Vec::new();
         let mut rest = Vec::new();
-        let operands: Vec<_> = if is_any { distinct(operands).collect() } else { operands.iter().collect() };
         for operand in operands {
             match operand {
                 Formula::Atom(atom) => predicates.push(self.predicate(atom)),
@@ -312,17 +311,26 @@ pub(super) const fn is_text(atom: &Atom) -> bool {
     matches!(atom, Atom::Text(_) | Atom::Address { .. })
 }
 
-/// The operands of a disjunction, without those that only say of a whole path what another one says of its directory or
-/// file name. They are there because libsinsp cannot cut some names: the words leave that to the reader's manual.
+/// The operands of a disjunction, without those that only say of the whole path of a directory what another one says of
+/// the directory of a path: they belong to the same comparison, for what is opened as a directory.
 fn distinct(operands: &[Formula]) -> impl Iterator<Item = &Formula> {
-    let is_shadowed = |formula: &&Formula| {
-        let Formula::Atom(Atom::Text(atom)) = *formula else { return false };
-        let cut = |part| {
-            let subject = Subject { part, ..atom.subject };
-            Formula::Atom(Atom::Text(TextAtom { subject, ..atom.clone() }))
-        };
-        atom.subject.part == Part::Whole
-            && [Part::Directory, Part::FileName].into_iter().any(|part| operands.contains(&cut(part)))
+    let is_whole = |formula: &Formula| {
+        let Formula::Atom(Atom::Text(atom)) = formula else { return false };
+        let subject = Subject { part: Part::Directory, ..atom.subject };
+        let directory = Formula::Atom(Atom::Text(TextAtom { subject, ..atom.clone() }));
+        atom.subject.part == Part::Whole && operands.contains(&directory)
+    };
+    let is_number = |formula: &Formula| match formula {
+        Formula::Any(operands) => {
+            operands.iter().all(|one| matches!(one, Formula::Atom(atom) if !is_text(atom)))
+        }
+        formula => matches!(formula, Formula::Atom(atom) if !is_text(atom)),
+    };
+    let is_shadowed = move |formula: &Formula| match formula {
+        Formula::All(all) => {
+            all.iter().any(is_whole) && all.iter().all(|one| is_whole(one) || is_number(one))
+        }
+        formula => is_whole(formula),
     };
     operands.iter().filter(move |formula| !is_shadowed(formula))
 }
@@ -508,12 +516,21 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_path_beside_its_directory_is_not_told() {
+    fn what_is_opened_as_a_directory_is_told_in_full_but_not_in_the_summary() {
+        let whole = text(0, Part::Whole, one_of(&["/root"]), false);
         let formula = Formula::any([
             text(0, Part::Directory, one_of(&["/root"]), false),
-            text(0, Part::Whole, one_of(&["/root"]), false),
+            Formula::all([masked(1, 0o200_000, 0o200_000), whole]),
+            text(0, Part::Whole, one_of(&["/x"]), false),
         ]);
-        assert_eq!(Terms::of("open").text(&formula, Shown::All), "directory is /root");
+        let open = Terms::of("open");
+        assert_eq!(
+            open.text(&formula, Shown::All),
+            "directory is /root or path is /x or (flags has O_DIRECTORY and path is /root)"
+        );
+        let found = open.memory_predicates(&formula);
+        let texts: Vec<_> = found.iter().map(|predicate| predicate.text(Shown::All)).collect();
+        assert_eq!(texts, ["directory is /root", "path is /x"]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn the_stock_files_are_understood_whole() {
         [("falco_rules.yaml", 25), ("falco-incubating_rules.yaml", 31), ("falco-sandbox_rules.yaml", 37)]
     {
         let Some(path) = files.get(name) else { continue };
-        let read = RuleSet::read(&[path.clone()]).expect("the file can be read");
+        let read = RuleSet::read(std::slice::from_ref(path)).expect("the file can be read");
         assert_eq!(errors_of(&read), [""; 0]);
         assert_eq!(read.rules.len(), rules, "{name}");
         let warnings = all_told(&read);
@@ -66,9 +66,10 @@ fn the_sample_of_local_rules_misses_the_macros_of_older_rules() {
     let told = |paths: &[PathBuf]| errors_of(&RuleSet::read(paths).expect("the files can be read"));
     let place = sample.display();
     let missing = format!("{place}:15:74: error: there is no macro `bin_dir`");
-    assert_eq!(told(&[stable.clone(), sample.clone()]), [missing.clone()]);
+    let together = told(&[stable.clone(), sample.clone()]);
+    assert_eq!(together, std::slice::from_ref(&missing));
     let open_write = format!("{place}:15:14: error: there is no macro `open_write`");
-    assert_eq!(told(&[sample.clone()]), [open_write, missing]);
+    assert_eq!(told(std::slice::from_ref(sample)), [open_write, missing]);
     if let Some(sandbox) = files.get("falco-sandbox_rules.yaml") {
         assert_eq!(told(&[sandbox.clone(), sample.clone()]), [""; 0]);
         let late = RuleSet::read(&[sample.clone(), sandbox.clone()]).expect("the files can be read");
