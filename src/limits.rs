@@ -219,8 +219,11 @@ pub const YAML_DEPTH_MAX: usize = 64;
 /// Values in a YAML file.
 pub const YAML_NODES_MAX: usize = 1_000_000;
 
-/// Bytes of YAML that are read to make sense of one file, which may take several attempts.
-pub const YAML_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Times that a YAML file is read until its indentation is made sense of.
+pub const YAML_ATTEMPTS_MAX: usize = 8;
+
+/// Bytes of a YAML file with what is added to its indentation.
+pub const YAML_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of one condition with its lists put in.
 pub const CONDITION_BYTES_MAX: usize = 1024 * 1024;

@@ -12,7 +12,7 @@ use std::{
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::source::{Diagnostic, FileId, Located, Severity, Span};
-use crate::limits::{YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
+use crate::limits::{YAML_ATTEMPTS_MAX, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
 
 /// What a file holds: documents, in order.
 #[derive(Debug)]
@@ -50,22 +50,20 @@ pub(super) struct Value<'a> {
 /// What is no YAML, or too much of it.
 pub(super) fn parse(text: &str, file: FileId) -> Result<Tree<'_>, Diagnostic> {
     let mut shifted = BTreeSet::new();
-    let mut bytes_left = YAML_BYTES_MAX;
-    loop {
+    for _ in 0..YAML_ATTEMPTS_MAX {
         let input = Input::new(text, file, &shifted);
         let mut builder = Builder::new(text);
         let Err((diagnostic, is_indentation)) = read(&input, &mut builder) else { return Ok(builder.tree) };
-        // An attempt costs what the file is long.
-        bytes_left = bytes_left.saturating_sub(input.text.len());
-        let is_new = is_indentation && bytes_left >= input.text.len() && {
-            let before = shifted.len();
+        let before = shifted.len();
+        if is_indentation {
             shifted.extend(lines_to_shift(text, diagnostic.span, &builder));
-            shifted.len() > before
-        };
-        if !is_new {
+        }
+        if shifted.len() == before || text.len() + shifted.len() * SHIFT > YAML_BYTES_MAX {
             return Err(diagnostic);
         }
     }
+    let span = Span { file, start: 0, end: 0 };
+    Err(problem("brackets and quotes in too many places whose lines are not indented", span))
 }
 
 /// Reads the input, and tells of an error whether it is about indentation.
@@ -82,13 +80,26 @@ fn read(input: &Input<'_>, builder: &mut Builder<'_>) -> Result<(), (Diagnostic,
 /// The lines whose indentation yaml-cpp does not look at, where saphyr takes offence at it.
 ///
 /// YAML wants what stands in `[]`, `{}` and quotes to be indented deeper than what it belongs to, the last bracket
-/// included. yaml-cpp does not care, and Falco's own files make use of it.
+/// included. yaml-cpp does not care, and Falco's own files make use of it. Where this is seen once it is likely again,
+/// so that the keys further down that have an open bracket at the end of their line are looked at as well: reading a
+/// file again costs more.
 fn lines_to_shift(text: &str, wrong: Span, builder: &Builder<'_>) -> Vec<usize> {
     let offset = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
     let mut flows = builder.open.iter().map(|open| offset(open.start.end).saturating_sub(1));
     let is_bracket = |at: &usize| text.get(*at..).is_some_and(|rest| rest.starts_with(['[', '{']));
-    let start = flows.find(is_bracket).unwrap_or_else(|| offset(wrong.start));
     let mut lines = Vec::new();
+    let mut next = Some(flows.find(is_bracket).unwrap_or_else(|| offset(wrong.start)));
+    while let Some(start) = next {
+        let end = lines_inside(text, start, &mut lines).max(start + 1);
+        let rest = text.get(end..).unwrap_or("");
+        let opened = [": [\n", ": {\n", ": [\r", ": {\r"].into_iter();
+        next = opened.filter_map(|opened| rest.find(opened)).min().map(|at| end + at + 2);
+    }
+    lines
+}
+
+/// Adds the starts of the lines inside the bracket or quote that starts here, and returns where it ends.
+fn lines_inside(text: &str, start: usize, lines: &mut Vec<usize>) -> usize {
     let (mut depth, mut quote) = (0_usize, None);
     let mut chars = text.get(start..).unwrap_or("").char_indices().peekable();
     while let Some((at, c)) = chars.next() {
@@ -105,10 +116,10 @@ fn lines_to_shift(text: &str, wrong: Span, builder: &Builder<'_>) -> Vec<usize> 
             _ => {}
         }
         if depth == 0 && quote.is_none() && c != '\n' {
-            break;
+            return start + at + c.len_utf8();
         }
     }
-    lines
+    text.len()
 }
 
 /// A file as saphyr is given it, and the way back from saphyr's places, which count characters, to offsets in the file.
@@ -132,14 +143,18 @@ impl<'t> Input<'t> {
             let offsets = (!body.is_ascii()).then(|| body.char_indices().map(|(at, _)| base + at).collect());
             return Self { file, text: Cow::Borrowed(body), base, offsets, end: text.len() };
         }
-        let (mut widened, mut offsets) = (String::new(), Vec::new());
-        for (at, c) in body.char_indices() {
-            if shifted.contains(&(base + at)) && !matches!(c, '\r' | '\n') {
+        let (mut widened, mut offsets) = (String::new(), Vec::with_capacity(text.len()));
+        let mut copied = base;
+        for &end in shifted.iter().chain([&text.len()]) {
+            let piece = text.get(copied..end).unwrap_or("");
+            widened.push_str(piece);
+            offsets.extend(piece.char_indices().map(|(at, _)| copied + at));
+            copied = end;
+            // A blank line stays one.
+            if text.get(end..).is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['\r', '\n'])) {
                 widened.push_str(&" ".repeat(SHIFT));
-                offsets.resize(offsets.len() + SHIFT, base + at);
+                offsets.resize(offsets.len() + SHIFT, end);
             }
-            widened.push(c);
-            offsets.push(base + at);
         }
         Self { file, text: Cow::Owned(widened), base, offsets: Some(offsets), end: text.len() }
     }
@@ -165,7 +180,7 @@ impl<'t> Input<'t> {
 }
 
 /// How far a line is shifted: deeper than anything that it may belong to.
-const SHIFT: usize = 2 * YAML_DEPTH_MAX;
+const SHIFT: usize = 64;
 
 fn problem(message: impl Into<String>, span: Span) -> Diagnostic {
     Diagnostic { severity: Severity::Error, message: message.into(), span, help: None }
