@@ -109,6 +109,10 @@ const STATE_CALLS: &[&str] = &[
     "pidfd_getfd",
 ];
 
+/// How a workload is started.
+const ENVIRONMENT: [&str; 4] =
+    ["/usr/bin/env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"];
+
 /// Status of `workloads` where a program is missing, and where a workload is no server.
 const MISSING: i32 = 77;
 const NO_LOAD: i32 = 76;
@@ -271,8 +275,9 @@ fn measure(name: &str, sets: &[Rules]) -> Result<Result<Counted, String>> {
         return Ok(Err(String::from_utf8_lossy(&prepared.stderr).trim().to_owned()));
     }
     ensure!(prepared.status.success(), "preparing {name}: {}", String::from_utf8_lossy(&prepared.stderr));
-    let command: Vec<OsString> =
-        vec!["/bin/bash".into(), script().into(), "run".into(), name.into(), directory.path().into()];
+    // An environment of its own: what cargo adds for libraries would make every program look for them in vain.
+    let mut command: Vec<OsString> = ENVIRONMENT.map(OsString::from).to_vec();
+    command.extend(["/bin/bash".into(), script().into(), "run".into(), name.into(), directory.path().into()]);
     let counted = Counted { calls: 0, passed: vec![[0; 4]; sets.len()] };
     let mut counting = Counting { sets, counted };
     let mut loading = None;

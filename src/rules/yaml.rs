@@ -91,11 +91,22 @@ fn lines_to_shift(text: &str, wrong: Span, builder: &Builder<'_>) -> Vec<usize> 
     let mut next = Some(flows.find(is_bracket).unwrap_or_else(|| offset(wrong.start)));
     while let Some(start) = next {
         let end = lines_inside(text, start, &mut lines).max(start + 1);
-        let rest = text.get(end..).unwrap_or("");
-        let opened = [": [\n", ": {\n", ": [\r", ": {\r"].into_iter();
-        next = opened.filter_map(|opened| rest.find(opened)).min().map(|at| end + at + 2);
+        next = open_bracket(text, end);
     }
     lines
+}
+
+/// The next bracket behind a key that is the last thing of its line.
+fn open_bracket(text: &str, from: usize) -> Option<usize> {
+    let mut at = from;
+    for line in text.get(from..)?.split_inclusive('\n') {
+        at += line.len();
+        let key = line.trim_end_matches(['\r', '\n']);
+        if key.ends_with(": [") || key.ends_with(": {") {
+            return Some(at - line.len() + key.len() - 1);
+        }
+    }
+    None
 }
 
 /// Adds the starts of the lines inside the bracket or quote that starts here, and returns where it ends.

@@ -110,6 +110,7 @@ const OPEN_FLAGS: [u64; 10] =
 
 const ENOENT: i64 = 2;
 const EFAULT: i64 = 14;
+const EINVAL: i64 = 22;
 const EINPROGRESS: i64 = 115;
 const ERRORS: [i64; 7] = [ENOENT, 1, 13, 17, 22, 40, 111];
 
@@ -366,6 +367,15 @@ impl<'a> Call<'a> {
             };
             return -error;
         }
+        // The kernel takes no address that is cut short (ip(7), ipv6(7)).
+        let is_cut = |bytes: &Vec<u8>| match bytes.as_slice() {
+            [2, 0, rest @ ..] => rest.len() < 14,
+            [10, 0, rest @ ..] => rest.len() < 22,
+            rest => rest.len() < 2,
+        };
+        if self.sockaddr.as_ref().is_some_and(is_cut) {
+            return -EINVAL;
+        }
         let is_unreadable = self.flags.contains(RecordFlags::MEMORY_UNREADABLE);
         let lacks_path = self.arguments.iter().zip(self.registers).any(|(argument, register)| {
             argument.kind == ArgumentKind::Path && register == 0 && !matches!(self.name, "mount" | "quotactl")
@@ -390,7 +400,7 @@ impl<'a> Call<'a> {
         if !is_about_socket.contains(&self.name) || has_failed || self.random.below(4) == 0 {
             return;
         }
-        let given = self.sockaddr.clone().filter(|bytes| bytes.len() >= 8);
+        let given = self.sockaddr.clone().filter(|bytes| bytes.len() >= 2);
         let is_given = given.is_some();
         let far = given.unwrap_or_else(|| sockaddr(self.random));
         let [low, high] = far.first_chunk().copied().unwrap_or([2, 0]);

@@ -10,19 +10,26 @@ mod stock;
 
 use std::path::PathBuf;
 
-use super::{Expr, RuleSet, Severity, condition::{Operand, Right}, source::{Diagnostic, Located}};
+use super::{
+    Expr, RuleSet, Severity,
+    condition::{Operand, Right},
+    source::{Diagnostic, Located},
+};
 
 /// The rules of texts, as files `0.yaml`, `1.yaml`...
 fn rules_of(files: &[&str]) -> RuleSet {
     let named = files.iter().enumerate();
-    RuleSet::parse(named.map(|(index, text)| (PathBuf::from(format!("{index}.yaml")), (*text).to_owned())).collect())
+    RuleSet::parse(
+        named.map(|(index, text)| (PathBuf::from(format!("{index}.yaml")), (*text).to_owned())).collect(),
+    )
 }
 
 /// `FILE:LINE:COLUMN: SEVERITY: MESSAGE` of a diagnostic.
 fn told(rules: &RuleSet, diagnostic: &Diagnostic) -> String {
     let file = rules.sources.file(diagnostic.span.file).expect("a diagnostic is about a file");
     let before = &file.text[..usize::try_from(diagnostic.span.start).unwrap()];
-    let (line, column) = (1 + before.matches('\n').count(), 1 + before.rsplit('\n').next().unwrap().chars().count());
+    let (line, column) =
+        (1 + before.matches('\n').count(), 1 + before.rsplit('\n').next().unwrap().chars().count());
     let severity = if diagnostic.severity == Severity::Error { "error" } else { "warning" };
     format!("{}:{line}:{column}: {severity}: {}", file.path.display(), diagnostic.message)
 }
@@ -56,7 +63,12 @@ fn written(expr: &Expr) -> String {
                 Right::Named(name) => format!("NAMED {}", name.text),
                 Right::Operand(operand) => operand_written(operand),
             };
-            format!("{} {:?}{} {right}", operand_written(&check.left), check.operator, check.modifier.map_or(String::new(), |modifier| format!(" {modifier:?}")))
+            format!(
+                "{} {:?}{} {right}",
+                operand_written(&check.left),
+                check.operator,
+                check.modifier.map_or(String::new(), |modifier| format!(" {modifier:?}"))
+            )
         }
     }
 }
@@ -81,5 +93,8 @@ fn condition_of(rules: &RuleSet, name: &str) -> String {
 fn behind(text: &Located, file: &str) -> String {
     let bytes = file.as_bytes();
     let places = &text.places[..text.text.len()];
-    places.iter().map(|&(_, place)| bytes.get(usize::try_from(place).unwrap()).map_or('$', |&byte| char::from(byte))).collect()
+    places
+        .iter()
+        .map(|&(_, place)| bytes.get(usize::try_from(place).unwrap()).map_or('$', |&byte| char::from(byte)))
+        .collect()
 }

@@ -96,3 +96,11 @@ fn an_error_in_an_appended_condition_stands_in_the_file_of_the_appendix() {
     let second = "- macro: m\n  condition: and (nope)\n  override: {condition: append}\n";
     assert_eq!(errors_of(&rules_of(&[first, second])), ["1.yaml:2:19: error: there is no macro `nope`"]);
 }
+
+#[test]
+fn many_places_without_indentation_are_read_in_a_few_attempts() {
+    let list = "- list: a\n  items: [\n  x, y, # ]\n  ]\n- {list: b, items: [\n]}\n- list: c\n  items: {\r\n\r\n  }\r\n";
+    assert!(yaml::parse(&list.repeat(2000), FileId(0)).is_ok());
+    let hopeless = "- a: [\n]\n- b: 'x\n- c: [\n]\n".repeat(2000);
+    assert!(yaml::parse(&hopeless, FileId(0)).is_err());
+}
