@@ -20,6 +20,10 @@ struct Rest {
 }
 
 /// A piece that stands between two stars.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "they are few, and looked at one after the other without another pointer"
+)]
 #[derive(Debug)]
 enum Piece {
     Literal(Finder<'static>),

@@ -22,6 +22,10 @@ pub(super) enum Needles {
 }
 
 /// One literal.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "they are few, and looked at one after the other without another pointer"
+)]
 #[derive(Debug)]
 pub(super) enum Needle {
     /// As it is written.

@@ -32,6 +32,8 @@ pub(super) struct TextArgument {
     written: Bits,
     /// Those that can hold of the absolute path.
     resolved: Bits,
+    /// Those that can hold of the text as it is written, behind the directory that it starts from.
+    either: Bits,
     /// Whether a call may be dropped for the end of a relative path, before it is known how long the whole is.
     is_tail_enough: bool,
 }
@@ -50,6 +52,7 @@ impl TextArgument {
     pub(super) fn of(argument: u8, claims: &[(Claim, AtomId)], words: usize) -> Option<Self> {
         let none = Bits::NONE;
         let (mut atoms, mut negated, mut written, mut resolved) = (none, none, none, none);
+        let mut either = none;
         let mut tests: [Vec<_>; 3] = [const { Vec::new() }; 3];
         let parts = [Part::Whole, Part::Directory, Part::FileName];
         for (claim, atom) in claims {
@@ -67,13 +70,17 @@ impl TextArgument {
             if subject.form != Form::Written {
                 resolved.insert(*atom);
             }
+            if subject.form == Form::Either {
+                either.insert(*atom);
+            }
             for (_, tests) in parts.iter().zip(&mut tests).filter(|(part, _)| **part == subject.part) {
                 tests.extend(these.iter().map(|test| (test, *atom)));
             }
         }
         let used = parts.into_iter().zip(tests).filter(|(_, tests)| !tests.is_empty());
         let parts: Vec<_> = used.map(|(part, tests)| (part, Matcher::of(tests, words))).collect();
-        let this = Self { argument, words, parts, atoms, negated, written, resolved, is_tail_enough: true };
+        let this =
+            Self { argument, words, parts, atoms, negated, written, resolved, either, is_tail_enough: true };
         (!this.parts.is_empty()).then_some(this)
     }
 
@@ -111,6 +118,7 @@ impl TextArgument {
             Some(()) => (self.of_tail(path.path()), Progress::NeedsBase),
         };
         self.tell(known, &written, &resolved);
+        self.admit_joined(text, known);
         progress
     }
 
@@ -127,6 +135,17 @@ impl TextArgument {
             None => Known::UNKNOWN,
         };
         self.tell(known, &written, &resolved);
+        if let Some(text) = memory.text(self.argument) {
+            self.admit_joined(text, known);
+        }
+    }
+
+    /// Admits what could follow from a relative path with detours behind its directory, which nobody puts together here.
+    fn admit_joined(&self, text: &[u8], known: &mut Known) {
+        let is_detour = |component: &[u8]| matches!(component, b"" | b"." | b"..");
+        if !text.starts_with(b"/") && text.split(|byte| *byte == b'/').any(is_detour) {
+            known.admit(&self.either, &Known::UNKNOWN, self.words);
+        }
     }
 
     fn resolve(&self, memory: &mut impl CallMemory, path: &mut Resolved) -> Option<()> {

@@ -77,6 +77,13 @@ fn is_directory(base: &[u8]) -> bool {
         && base == [b"/".to_vec(), normal(base.split(is_slash))].concat()
 }
 
+/// Tells whether a text is a relative path that is not in its shortest form.
+fn has_detour(call: &Call, argument: u8) -> bool {
+    let text = call.written(argument);
+    let is_detour = |component: &[u8]| matches!(component, b"" | b"." | b"..");
+    text.is_some_and(|text| !text.starts_with(b"/") && text.split(is_slash).any(is_detour))
+}
+
 fn is_slash(byte: &u8) -> bool {
     *byte == b'/'
 }
@@ -132,7 +139,8 @@ fn evaluate(formula: &Formula, call: &Call, resolved: &impl Fn(u8) -> Option<Vec
             match atom.subject.form {
                 Form::Written => of_written(),
                 Form::Resolved => of_resolved(),
-                Form::Either => of_written() || of_resolved(),
+                // What is told behind a directory is put together by nobody here: where it may be another text it is kept.
+                Form::Either => of_written() || of_resolved() || has_detour(call, argument),
             }
         }
     }
