@@ -311,13 +311,6 @@ impl Translator {
     }
 }
 
-/// Tells whether Falco is told of calls of this name at all. For the others it has no event, or none whose parameters
-/// records hold: a rule about such a call sees nothing of it.
-#[must_use]
-pub fn tells_of(call: &str) -> bool {
-    CallKind::of_name(call) != CallKind::Other
-}
-
 /// Tells that records were lost. The parameter is a rate of sampling to the drivers; Falco shows it, and nothing else looks
 /// at it.
 fn write_loss(lost: u64, ts_ns: u64, out: &mut Batch) -> Result<(), EncodeError> {

@@ -22,7 +22,7 @@ macro_rules! call_kinds {
         }
 
         impl CallKind {
-            pub(super) fn of_name(name: &str) -> Self {
+            fn of_name(name: &str) -> Self {
                 match name {
                     $($($name)|+ => Self::$kind,)+
                     _ => Self::Other,
