@@ -30,14 +30,13 @@ use anyhow::{Context, Result, bail, ensure};
 use creance::{
     abi::{self, Abi},
     decode::Event,
-    engine::Wanted,
+    engine::{Verdict, Wanted},
     event::{Record, RecordKind},
     interest::{Interest, NativeCalls},
     rules::RuleSet,
     sink::Sink,
     sys::signal::PidFd,
 };
-use sieve::{Sieve, Stage};
 use tempfile::TempDir;
 
 /// The calls that libsinsp asks for whatever the rules say, to know what the descriptors and the processes are: its
@@ -185,7 +184,7 @@ struct Rules {
     title: &'static str,
     enabled: usize,
     calls: usize,
-    sieve: Sieve,
+    funnel: Wanted,
     /// The names of the calls that a live engine of Falco would trap.
     live: BTreeSet<&'static str>,
 }
@@ -196,12 +195,15 @@ impl Rules {
         if let Some(error) = set.diagnostics.iter().find(|_| set.has_errors()) {
             bail!("{}", error.display(&set.sources));
         }
-        let sieve = Sieve::of(&set.rules);
-        let NativeCalls::Only(calls) = sieve.interest.native_calls(Abi::NATIVE) else { bail!("all calls") };
+        let funnel = sieve::funnel(&set.rules);
+        let NativeCalls::Only(calls) = funnel.interest().native_calls(Abi::NATIVE) else {
+            bail!("all calls")
+        };
         let names = calls.iter().filter_map(|(number, _)| abi::number_name(Abi::NATIVE, *number));
         let live = names.chain(STATE_CALLS.iter().copied()).collect();
         let enabled = set.rules.iter().filter(|rule| rule.is_enabled).count();
-        Ok(Self { title, enabled, calls: calls.len(), live, sieve })
+        let calls = calls.len();
+        Ok(Self { title, enabled, calls, live, funnel })
     }
 }
 
@@ -252,16 +254,16 @@ impl Rules {
     /// Whether the call is in the live set, and how far it comes in the funnel.
     fn passes(&self, record: &Record<'_>) -> [bool; 4] {
         let name = abi::number_name(record.abi(), record.header().number);
-        let stage = match (record.kind(), self.sieve.stage(record)) {
+        let verdict = match (record.kind(), sieve::judge(&self.funnel, record)) {
             // What its registers and its memory held is not in the record of an exec.
-            (RecordKind::Exec, Stage::Registers | Stage::Memory) => Stage::Result,
-            (_, stage) => stage,
+            (RecordKind::Exec, Verdict::RegistersUnwanted | Verdict::Dropped) => Verdict::Kept,
+            (_, verdict) => verdict,
         };
         [
             name.is_some_and(|name| self.live.contains(name)),
-            stage > Stage::Number,
-            stage > Stage::Registers,
-            stage > Stage::Memory,
+            verdict > Verdict::NumberUnwanted,
+            verdict > Verdict::RegistersUnwanted,
+            verdict > Verdict::Dropped,
         ]
     }
 }

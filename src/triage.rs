@@ -40,8 +40,8 @@ use crate::{
 pub trait CallMemory {
     /// The text that an argument points to, without its NUL.
     fn text(&mut self, argument: u8) -> Option<&[u8]>;
-    /// The absolute path of the directory that the relative path in this argument starts from. It is asked for only
-    /// if the answer depends on it, since it costs a system call.
+    /// The directory that the relative path in this argument starts from, as `/proc` tells it, which may be no place in
+    /// the file tree. It is asked for only if the answer depends on it, since it costs a system call.
     fn base(&mut self, argument: u8) -> Option<&[u8]>;
     /// The structure or the socket address that an argument points to: as many bytes of it as were read.
     fn bytes(&mut self, argument: u8) -> Option<&[u8]>;

@@ -359,14 +359,7 @@ impl CallMemory for Reader<'_> {
 
     fn base(&mut self, argument: u8) -> Option<&[u8]> {
         let (kind, index) = self.look_up_base(argument);
-        let path = self.seen.data(self.seen.find(kind, index)?)?;
-        // What is no place in the file tree (`pipe:[7]`), may have been cut, or has no name any more is no directory that
-        // anybody could resolve a path against with certainty.
-        let is_certain = path.starts_with(b"/")
-            && path.len() < limits::PATH_BYTES_MAX
-            && !path.ends_with(b" (deleted)")
-            && !path.contains(&0);
-        is_certain.then_some(path)
+        self.seen.data(self.seen.find(kind, index)?)
     }
 
     fn bytes(&mut self, argument: u8) -> Option<&[u8]> {

@@ -16,7 +16,7 @@ mod wanted;
 use std::{io, time::Instant};
 
 pub use recorder::{FullRing, Recorder};
-pub use wanted::Wanted;
+pub use wanted::{Verdict, Wanted};
 
 use hdrhistogram::Histogram;
 

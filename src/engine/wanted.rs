@@ -19,9 +19,9 @@ pub struct Wanted {
     is_audit: bool,
 }
 
-/// What becomes of a call, and at which stage it was decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+/// What becomes of a call, and at which stage it was decided: the earlier, the less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
     /// Its number does not matter.
     NumberUnwanted,
     /// Its registers do not.
@@ -44,6 +44,12 @@ impl Wanted {
     #[must_use]
     pub fn audit(interest: Interest) -> Self {
         Self { is_audit: true, ..Self::new(interest) }
+    }
+
+    /// What is trapped, but for an audit, which traps everything.
+    #[must_use]
+    pub const fn interest(&self) -> &Interest {
+        &self.interest
     }
 
     /// Whether everything is recorded.
@@ -77,8 +83,8 @@ impl Wanted {
         (!is_wanted).then_some(Verdict::RegistersUnwanted)
     }
 
-    /// Judges a call whose thread stands at its entry.
-    pub(super) fn judge(&self, call: &Call, memory: &mut impl CallMemory) -> Verdict {
+    /// Judges a call whose thread stands at its entry, or which was recorded there.
+    pub fn judge(&self, call: &Call, memory: &mut impl CallMemory) -> Verdict {
         self.judge_registers(call).unwrap_or_else(|| {
             let is_kept = self.triage.is_kept(call.abi, call.nr, &call.arguments, memory);
             if is_kept { Verdict::Kept } else { Verdict::Dropped }

@@ -72,9 +72,10 @@ impl Resolved {
         Self { bytes: [0; RESOLVED_BYTES_MAX], len: 0 }
     }
 
-    /// Starts from this directory. `None` if it is none that a path can be resolved against with certainty.
+    /// Starts from this directory. `None` if it is none that a path can be resolved against with certainty: it is no place
+    /// in the file tree (`pipe:[7]`), may have been cut, or has no name any more.
     pub(super) fn start_from(&mut self, base: &[u8]) -> Option<()> {
-        if !is_resolved(base) || !is_plain(base) {
+        if !is_resolved(base) || !is_plain(base) || base.ends_with(b" (deleted)") {
             return None;
         }
         self.len = 0;
@@ -148,7 +149,17 @@ mod tests {
 
     #[test]
     fn nothing_is_resolved_against_what_is_no_plain_directory() {
-        for base in ["", "srv", "(unreachable)/srv", "/srv/", "/srv/../x", "/s\u{e9}", "pipe:[7]"] {
+        for base in [
+            "",
+            "srv",
+            "(unreachable)/srv",
+            "/srv/",
+            "/srv/../x",
+            "/s\u{e9}",
+            "/s\0",
+            "/srv (deleted)",
+            "pipe:[7]",
+        ] {
             assert_eq!(resolved(base, "app"), None, "{base}");
         }
     }

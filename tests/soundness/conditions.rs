@@ -14,6 +14,40 @@ const DEPTH: usize = 3;
 /// Makes one comparison of a field.
 type Leaf = fn(&mut Random) -> String;
 
+/// Calls of which one is like the other to the conditions here.
+pub(crate) const REST: &[&str] = &[
+    "dup",
+    "dup2",
+    "dup3",
+    "socket",
+    "ptrace",
+    "bpf",
+    "unshare",
+    "setns",
+    "mount",
+    "umount2",
+    "chdir",
+    "fchdir",
+    "chroot",
+    "memfd_create",
+    "setuid",
+    "setresuid",
+    "listen",
+    "accept4",
+    "io_uring_setup",
+    "userfaultfd",
+    "mprotect",
+    "kill",
+    "open_by_handle_at",
+    "capset",
+    "prctl",
+    "setsid",
+    "quotactl",
+    "init_module",
+    "finit_module",
+    "process_vm_readv",
+];
+
 /// Kinds of calls: their names, and which fields a condition about them compares.
 const KINDS: [(&[&str], Leaf); 7] = [
     (&["open", "openat", "openat2", "creat"], about_open),
@@ -22,41 +56,7 @@ const KINDS: [(&[&str], Leaf); 7] = [
     (&["link", "linkat", "symlink", "symlinkat", "unlinkat", "rename"], about_name),
     (&["chmod", "fchmod", "fchmodat", "fchmodat2"], about_mode),
     (&["connect", "sendto", "sendmsg", "bind"], about_socket),
-    (
-        &[
-            "dup",
-            "dup2",
-            "dup3",
-            "socket",
-            "ptrace",
-            "bpf",
-            "unshare",
-            "setns",
-            "mount",
-            "umount2",
-            "chdir",
-            "fchdir",
-            "chroot",
-            "memfd_create",
-            "setuid",
-            "setresuid",
-            "listen",
-            "accept4",
-            "io_uring_setup",
-            "userfaultfd",
-            "mprotect",
-            "kill",
-            "open_by_handle_at",
-            "capset",
-            "prctl",
-            "setsid",
-            "quotactl",
-            "init_module",
-            "finit_module",
-            "process_vm_readv",
-        ],
-        about_rest,
-    ),
+    (REST, about_rest),
 ];
 
 /// A condition.

@@ -25,13 +25,12 @@ use std::{
 use creance::{
     abi,
     decode::Event,
-    engine::Wanted,
+    engine::{Verdict, Wanted},
     event::{HEADER_BYTES, Record, RecordFlags, RecordKind, write_record},
     rules::RuleSet,
     sink::Sink,
 };
 use random::Random;
-use sieve::{Sieve, Stage};
 use tape::{Tape, TapeWriter};
 use tempfile::TempDir;
 
@@ -61,9 +60,9 @@ const RULES: &str = r#"
   priority: INFO
 "#;
 
-/// Compares the mark of the engine with the verdict of the sieve.
+/// Compares the mark of the engine with the verdict on the record.
 struct Compared {
-    sieve: Sieve,
+    funnel: Wanted,
     calls: u64,
     kept: u64,
     different: Vec<String>,
@@ -73,7 +72,7 @@ impl Sink for Compared {
     fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
         let record = event.record();
         if record.kind() == RecordKind::Syscall {
-            let is_kept = self.sieve.stage(record) == Stage::Result;
+            let is_kept = sieve::judge(&self.funnel, record) == Verdict::Kept;
             self.calls += 1;
             self.kept += u64::from(is_kept);
             if is_kept == record.flags().contains(RecordFlags::IRRELEVANT) {
@@ -88,11 +87,11 @@ impl Sink for Compared {
     }
 }
 
-fn sieve(rules: &str) -> Sieve {
+fn funnel(rules: &str) -> Wanted {
     let set = RuleSet::parse(vec![(PathBuf::from("rules.yaml"), rules.to_owned())]);
     assert!(!set.has_errors(), "{:?}", set.diagnostics);
     assert!(!set.rules.is_empty(), "the rules are read");
-    Sieve::of(&set.rules)
+    sieve::funnel(&set.rules)
 }
 
 #[test]
@@ -111,9 +110,8 @@ fn the_verdict_on_a_record_is_that_of_the_engine_on_the_call() {
         "python-mixed".into(),
         directory.path().into(),
     ];
-    let mut compared = Compared { sieve: sieve(RULES), calls: 0, kept: 0, different: Vec::new() };
-    let wanted = Wanted::audit(sieve(RULES).interest);
-    capture::capture(&command, wanted, &mut compared, |_| {}).unwrap();
+    let mut compared = Compared { funnel: funnel(RULES), calls: 0, kept: 0, different: Vec::new() };
+    capture::capture(&command, funnel(RULES), &mut compared, |_| {}).unwrap();
     assert_eq!(compared.different, Vec::<String>::new());
     assert!(
         compared.kept > 0 && compared.kept < compared.calls / 2,

@@ -11,12 +11,12 @@ use creance::{
 };
 
 use crate::{
-    conditions::{ADDRESSES, PORTS},
+    conditions::{ADDRESSES, PORTS, REST},
     random::Random,
     texts::{self, one},
 };
 
-/// The calls, the frequent ones several times.
+/// The calls that conditions have several kinds of, the frequent ones several times.
 const CALLS: &[&str] = &[
     "open",
     "open",
@@ -50,39 +50,10 @@ const CALLS: &[&str] = &[
     "sendto",
     "sendmsg",
     "bind",
-    "dup",
-    "dup2",
-    "dup3",
-    "socket",
-    "ptrace",
-    "bpf",
-    "unshare",
-    "setns",
-    "mount",
-    "umount2",
-    "chdir",
-    "fchdir",
-    "chroot",
-    "memfd_create",
-    "setuid",
-    "setresuid",
-    "listen",
-    "accept4",
-    "io_uring_setup",
-    "userfaultfd",
-    "mprotect",
-    "kill",
-    "open_by_handle_at",
-    "capset",
-    "prctl",
-    "setsid",
-    "quotactl",
-    "init_module",
-    "finit_module",
-    "process_vm_readv",
-    "close",
-    "read",
 ];
+
+/// Calls that no condition names.
+const UNNAMED: &[&str] = &["close", "read"];
 
 /// Values of single arguments that conditions know a word for.
 const VALUES: &[(&str, u8, &[u64])] = &[
@@ -126,7 +97,7 @@ pub(crate) struct Made {
 
 /// A record of a random call.
 pub(crate) fn record(random: &mut Random, sequence: u64) -> Result<Made> {
-    let name = one(random, CALLS);
+    let name = one(random, &[CALLS, REST, UNNAMED].concat());
     let foreign = if random.below(24) == 0 { abi::number(Abi::I386, name) } else { None };
     let (abi, number) = match foreign {
         Some(number) => (Abi::I386, number),

@@ -5,48 +5,23 @@
 
 use creance::{
     abi::{self, ArgumentKind},
-    event::{Capture, CaptureFlags, CaptureKind, Record},
-    interest::{Funnel, Interest},
-    limits,
+    engine::{Verdict, Wanted},
+    event::{Capture, CaptureFlags, CaptureKind, Record, RecordHeader},
+    interest::Funnel,
     rules::ExpandedRule,
-    triage::{CallMemory, Triage},
+    sys::ptrace::Call,
+    triage::CallMemory,
 };
 
-/// The funnel of some rules.
-pub(crate) struct Sieve {
-    pub(crate) interest: Interest,
-    triage: Triage,
+/// The funnel of some rules, as an engine that records everything has it.
+pub(crate) fn funnel(rules: &[ExpandedRule]) -> Wanted {
+    Wanted::audit(Funnel::of_rules(rules).interest)
 }
 
-impl Sieve {
-    pub(crate) fn of(rules: &[ExpandedRule]) -> Self {
-        let funnel = Funnel::of_rules(rules);
-        Self { triage: Triage::compile(&funnel.interest), interest: funnel.interest }
-    }
-
-    /// How far the call of this record comes.
-    pub(crate) fn stage(&self, record: &Record<'_>) -> Stage {
-        let header = record.header();
-        let (abi, number, arguments) = (record.abi(), header.number, &header.arguments);
-        if !self.interest.is_wanted(abi, number) {
-            Stage::Number
-        } else if !self.interest.is_call_wanted(abi, number, arguments) {
-            Stage::Registers
-        } else if !self.triage.is_kept(abi, number, arguments, &mut RecordMemory(record)) {
-            Stage::Memory
-        } else {
-            Stage::Result
-        }
-    }
-}
-
-/// The stages of the funnel: what a call is dropped by, or else its result, for which it is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    Number,
-    Registers,
-    Memory,
-    Result,
+/// The verdict on the call of this record.
+pub(crate) fn judge(wanted: &Wanted, record: &Record<'_>) -> Verdict {
+    let RecordHeader { number, arguments, .. } = *record.header();
+    wanted.judge(&Call { abi: record.abi(), nr: number, arguments }, &mut RecordMemory(record))
 }
 
 /// The memory of a call, as its record has it.
@@ -83,15 +58,10 @@ impl CallMemory for RecordMemory<'_> {
     }
 
     fn base(&mut self, argument: u8) -> Option<&[u8]> {
-        let path = match self.directory_of(argument) {
+        match self.directory_of(argument) {
             Some(before) => self.whole(CaptureKind::FdPath, before),
             None => self.whole(CaptureKind::Cwd, argument),
-        }?;
-        let is_certain = path.starts_with(b"/")
-            && path.len() < limits::PATH_BYTES_MAX
-            && !path.ends_with(b" (deleted)")
-            && !path.contains(&0);
-        is_certain.then_some(path)
+        }
     }
 
     fn bytes(&mut self, argument: u8) -> Option<&[u8]> {

@@ -35,7 +35,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use creance::{
     abi,
-    engine::Wanted,
+    engine::{Verdict, Wanted},
     event::{Record, RecordKind},
     falco::{Batch, Translator},
     interest::{Funnel, Interest},
@@ -44,7 +44,6 @@ use creance::{
 };
 use random::Random;
 use serde_json::json;
-use sieve::{Sieve, Stage};
 use tape::{Tape, TapeWriter};
 
 fn main() -> Result<()> {
@@ -139,8 +138,8 @@ impl Out {
 
 fn judge(directory: &Path, paths: &[PathBuf]) -> Result<()> {
     let rules = rules_of(paths)?;
-    let all = Sieve::of(&rules);
-    let alone: Vec<Sieve> = rules.iter().map(|rule| Sieve::of(std::slice::from_ref(rule))).collect();
+    let all = sieve::funnel(&rules);
+    let alone: Vec<Wanted> = rules.iter().map(|rule| sieve::funnel(std::slice::from_ref(rule))).collect();
     let names: Vec<_> = rules.iter().map(|rule| format!("{}\n", rule.name)).collect();
     fs::write(directory.join("names"), names.concat())?;
     let tape = Tape::read(&directory.join("records"))?;
@@ -151,15 +150,15 @@ fn judge(directory: &Path, paths: &[PathBuf]) -> Result<()> {
     let (mut cases_by_number, mut cases_kept) = (0_u64, 0_u64);
     for (index, record) in tape.records().enumerate() {
         let record = record?;
-        let is_kept = stage(&all, &record, blind) == Stage::Result;
-        let stages: Vec<Stage> = alone.iter().map(|sieve| stage(sieve, &record, blind)).collect();
-        let bits: Vec<bool> = stages.iter().map(|&stage| stage == Stage::Result).collect();
+        let is_kept = judged(&all, &record, blind) == Verdict::Kept;
+        let verdicts: Vec<Verdict> = alone.iter().map(|one| judged(one, &record, blind)).collect();
+        let bits: Vec<bool> = verdicts.iter().map(|&verdict| verdict == Verdict::Kept).collect();
         if record.kind() == RecordKind::Syscall {
             calls += 1;
             calls_kept += u64::from(is_kept);
-            for stage in stages {
-                cases_by_number += u64::from(stage > Stage::Number);
-                cases_kept += u64::from(stage == Stage::Result);
+            for verdict in verdicts {
+                cases_by_number += u64::from(verdict > Verdict::NumberUnwanted);
+                cases_kept += u64::from(verdict == Verdict::Kept);
             }
         }
         // One rule's funnel must never keep what the funnel of all drops: it would be dropped for that rule as well.
@@ -181,12 +180,12 @@ fn judge(directory: &Path, paths: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// How far the call of this record comes. A record of another kind always comes through.
-fn stage(sieve: &Sieve, record: &Record<'_>, blind: Option<&str>) -> Stage {
+/// The verdict on the call of this record. A record of another kind is always kept.
+fn judged(wanted: &Wanted, record: &Record<'_>, blind: Option<&str>) -> Verdict {
     match record.kind() {
-        RecordKind::Syscall if blind == Some(&call_name(record)) => Stage::Number,
-        RecordKind::Syscall => sieve.stage(record),
-        _ => Stage::Result,
+        RecordKind::Syscall if blind == Some(&call_name(record)) => Verdict::NumberUnwanted,
+        RecordKind::Syscall => sieve::judge(wanted, record),
+        _ => Verdict::Kept,
     }
 }
 
