@@ -7,13 +7,9 @@ use std::net::IpAddr;
 
 use super::{
     fact::{numbers, words},
-    formula::{AddressTest, Atom, Formula, Network},
+    formula::{AF_INET, AF_INET6, AddressTest, Atom, Formula, Network},
 };
 use crate::rules::condition::{Check, Operator};
-
-/// `AF_INET` and `AF_INET6` (linux/socket.h).
-pub(super) const AF_INET: u16 = 2;
-pub(super) const AF_INET6: u16 = 10;
 
 const HOST_BITS_V4: u8 = 32;
 const HOST_BITS_V6: u8 = 128;

@@ -114,47 +114,38 @@ impl Fact<'_> {
         Self::Path { sources: Vec::new(), others, may_be_absent: true, has_single_slashes: false }
     }
 
-    /// When the comparison of a field with this fact may come out as `is_wanted`.
+    /// When the comparison of a field with this fact may come out as `is_wanted`: at any time, if that is not decided.
     pub(super) fn may(&self, check: &Check, is_wanted: bool) -> Formula {
-        if check.modifier.is_some() {
-            return Formula::True;
-        }
-        let exactly = |holds: Option<bool>| match holds {
-            Some(holds) if holds != is_wanted => Formula::False,
-            _ => Formula::True,
-        };
+        let is_plain = check.modifier.is_none();
+        is_plain.then(|| self.decided(check, is_wanted)).flatten().unwrap_or(Formula::True)
+    }
+
+    /// The same, where it is decided.
+    fn decided(&self, check: &Check, is_wanted: bool) -> Option<Formula> {
+        let exactly = |holds: bool| if holds == is_wanted { Formula::True } else { Formula::False };
         match self {
-            Self::Absent => exactly(Some(false)),
+            Self::Absent => Some(exactly(false)),
             Self::Texts(texts) => {
                 let may = |text: &&str| compare(text, check).is_none_or(|holds| holds == is_wanted);
-                if texts.iter().any(may) { Formula::True } else { Formula::False }
+                Some(if texts.iter().any(may) { Formula::True } else { Formula::False })
             }
-            Self::OtherThan(texts) => exactly(compare_other(texts, check)),
-            Self::Bool { is_true, is_false } => match truth(check) {
-                Some(truth) if truth == is_wanted => is_true.clone(),
-                Some(_) => is_false.clone(),
-                None => Formula::True,
-            },
-            Self::Path { may_be_absent: true, .. } if !is_wanted => Formula::True,
-            Self::Path { has_single_slashes: true, .. } if !is_blind_to_slashes(check) => Formula::True,
-            Self::Path { sources, others, .. } => {
-                path(sources, others, check, is_wanted).unwrap_or(Formula::True)
+            Self::OtherThan(texts) => compare_other(texts, check).map(exactly),
+            Self::Bool { is_true, is_false } => {
+                let truth = truth(check)?;
+                Some(if truth == is_wanted { is_true.clone() } else { is_false.clone() })
             }
-            Self::Bits { place, names } => bits(*place, names, check, is_wanted).unwrap_or(Formula::True),
-            Self::Choice { condition, names } => {
-                choice(*condition, names, check, is_wanted).unwrap_or(Formula::True)
-            }
-            Self::Equals(place) => equals(*place, check, is_wanted).unwrap_or(Formula::True),
-            Self::Range(first, last) => exactly(compare_range(*first, *last, check)),
-            Self::Host(argument) => address::host(*argument, check, is_wanted).unwrap_or(Formula::True),
-            Self::Port(argument) => address::port(*argument, check, is_wanted).unwrap_or(Formula::True),
-            Self::EitherHost(argument) => {
-                address::either_host(*argument, check, is_wanted).unwrap_or(Formula::True)
-            }
-            Self::EitherPort(argument) => {
-                address::either_port(*argument, check, is_wanted).unwrap_or(Formula::True)
-            }
-            Self::Unknown => Formula::True,
+            Self::Path { may_be_absent: true, .. } if !is_wanted => None,
+            Self::Path { has_single_slashes: true, .. } if !is_blind_to_slashes(check) => None,
+            Self::Path { sources, others, .. } => path(sources, others, check, is_wanted),
+            Self::Bits { place, names } => bits(*place, names, check, is_wanted),
+            Self::Choice { condition, names } => choice(*condition, names, check, is_wanted),
+            Self::Equals(place) => equals(*place, check, is_wanted),
+            Self::Range(first, last) => compare_range(*first, *last, check).map(exactly),
+            Self::Host(argument) => address::host(*argument, check, is_wanted),
+            Self::Port(argument) => address::port(*argument, check, is_wanted),
+            Self::EitherHost(argument) => address::either_host(*argument, check, is_wanted),
+            Self::EitherPort(argument) => address::either_port(*argument, check, is_wanted),
+            Self::Unknown => None,
         }
     }
 }

@@ -8,7 +8,7 @@ mod descriptor;
 use super::{
     Condition, Test, Width, address,
     fact::{Fact, Place, Source},
-    formula::{AddressTest, Form, Formula, Part, Subject},
+    formula::{AF_INET, AF_INET6, AF_UNIX, AddressTest, Form, Formula, Part, Subject},
 };
 use crate::rules::condition::Field;
 
@@ -184,7 +184,7 @@ pub(super) fn cases(call: &str) -> Vec<(Formula, Case)> {
     let family = |families: &[u16], is_negated| {
         address::atom(SOCKADDR, AddressTest::FamilyIn(families.to_vec()), is_negated)
     };
-    let internet = [address::AF_INET, address::AF_INET6];
+    let internet = [AF_INET, AF_INET6];
     match call {
         "open" | "openat" | "openat2" | "creat" | "dup2" | "dup3" => {
             vec![(Formula::True, Case::Succeeded), (Formula::True, Case::Failed)]
@@ -195,7 +195,7 @@ pub(super) fn cases(call: &str) -> Vec<(Formula, Case)> {
             (family(&internet, false), Case::Connected(End::Tcp)),
             (family(&internet, false), Case::Connected(End::Datagrams)),
             (family(&[AF_UNIX], false), Case::Connected(End::Local)),
-            (family(&[AF_UNIX, address::AF_INET, address::AF_INET6], true), Case::Connected(End::Other)),
+            (family(&[AF_UNIX, AF_INET, AF_INET6], true), Case::Connected(End::Other)),
         ],
         _ => vec![(Formula::True, Case::Any)],
     }
@@ -203,9 +203,6 @@ pub(super) fn cases(call: &str) -> Vec<(Formula, Case)> {
 
 /// Which argument of `connect` points to the address.
 const SOCKADDR: u8 = 1;
-
-/// `AF_UNIX` (linux/socket.h).
-const AF_UNIX: u16 = 1;
 
 /// `EINPROGRESS` (errno(3)), as a result.
 const IN_PROGRESS: i64 = -115;

@@ -113,6 +113,15 @@ pub enum TextTest {
     Below(Vec<Box<[u8]>>),
 }
 
+/// `AF_UNSPEC` (linux/socket.h).
+pub const AF_UNSPEC: u16 = 0;
+/// `AF_UNIX`.
+pub const AF_UNIX: u16 = 1;
+/// `AF_INET`.
+pub const AF_INET: u16 = 2;
+/// `AF_INET6`.
+pub const AF_INET6: u16 = 10;
+
 /// How a socket address is tested.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AddressTest {

@@ -3,12 +3,7 @@
 //! It reads `struct sockaddr` (sockaddr(3type)) as far as bytes were read, and never guesses: what Falco may show in
 //! another way than it was written is not known.
 
-use crate::interest::formula::{AddressTest, Network};
-
-// linux/socket.h
-const AF_UNSPEC: u16 = 0;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+use crate::interest::formula::{AF_INET, AF_INET6, AF_UNSPEC, AddressTest, Network};
 
 /// What the kernel takes at least for an address of IPv4, `sizeof(struct sockaddr_in)`.
 const INET_BYTES: usize = 16;
