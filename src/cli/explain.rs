@@ -103,7 +103,7 @@ fn built_in() -> Funnel {
                     registers: test.clone(),
                     formula: Formula::of_registers(test),
                     rules: Vec::new(),
-                    is_state: false,
+                    state: None,
                 })
             })
             .collect(),
@@ -232,21 +232,8 @@ fn explained(call: CallFunnel, focus: Option<Focus>) -> Option<Call> {
         shares.retain(|share| share.rule == focus.rule);
         formula = shares.first()?.formula.clone();
     }
-    let state = (call.is_state && focus.is_none()).then(|| state_of(call.name));
+    let state = call.state.filter(|_| focus.is_none());
     Some(Call { name: call.name, nr, registers: call.registers, formula, shares, state })
-}
-
-/// What a call changes of what Falco shows of a process.
-fn state_of(call: &str) -> &'static str {
-    match call {
-        "chdir" | "fchdir" => "the working directory (proc.cwd)",
-        "setsid" => "the session (proc.sid, proc.tty)",
-        "capset" => "the capabilities of a thread (thread.cap_*)",
-        "chroot" => "which container a process is in (container.*)",
-        "prctl" => "who becomes the parent of an orphan (proc.p*, proc.a*)",
-        name if name.starts_with("set") => "the user and the group of a process (user.*, group.*)",
-        _ => "the state of a process",
-    }
 }
 
 #[cfg(test)]

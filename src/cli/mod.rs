@@ -19,6 +19,8 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
+use crate::rules::source::is_harmful;
+
 /// Exit status when creance itself fails.
 const STATUS_FAILED: u8 = 125;
 /// Exit status for bad input.
@@ -69,11 +71,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// A text as one line that does nothing to a terminal.
 fn printable(text: &str) -> String {
-    let is_harmful = |c: char| {
-        c.is_control() && c != '\t'
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().map(|c| if is_harmful(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if is_harmful(c) && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Tells whether an error is about what the user gave, and not about what creance met.

@@ -1,6 +1,6 @@
 //! `creance rules`: what is wrong with rule files, and their rules in full.
 //!
-//! It also reads the rules for `creance explain`. It prints and counts; what is right and wrong is for
+//! It also reads the rules for `creance run` and `creance explain`. It prints and counts; what is right and wrong is for
 //! [`crate::rules`] to say.
 
 use std::{
@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 use super::{STATUS_USAGE, print, printable};
 use crate::{
     interest::Funnel,
-    rules::{self, Diagnostic, ExpandedRule, ReadError, RuleSet, Severity, Span},
+    rules::{self, Diagnostic, ExpandedRule, ReadError, RuleSet, SYSCALL_SOURCE, Severity, Span},
 };
 
 /// Check rule files, or show their rules in full.
@@ -140,7 +140,7 @@ fn block(set: &RuleSet, rule: &ExpandedRule) -> String {
     if !rule.is_enabled {
         notes.push("disabled".to_owned());
     }
-    if rule.source != "syscall" {
+    if rule.source != SYSCALL_SOURCE {
         notes.push(format!("source {}", printable(&rule.source)));
     }
     format!("# {} ({})\n{}\n", printable(&rule.name), notes.join(", "), rule.condition)
@@ -155,13 +155,14 @@ pub(super) fn read_valid(paths: &[PathBuf], falco_config: Option<&Path>) -> Resu
     }
 }
 
-fn read(paths: &[PathBuf], falco_config: Option<&Path>) -> Result<RuleSet, BadRules> {
+/// Reads rules, whatever is wrong with them.
+pub(super) fn read(paths: &[PathBuf], falco_config: Option<&Path>) -> Result<RuleSet, BadRules> {
     let named = falco_config.map(rules::files_of_config).transpose().map_err(BadRules::Read)?;
     RuleSet::read(named.as_deref().unwrap_or(paths)).map_err(BadRules::Read)
 }
 
 /// Shows errors on standard error; gives their number.
-fn tell_errors(set: &RuleSet) -> usize {
+pub(super) fn tell_errors(set: &RuleSet) -> usize {
     let errors: Vec<_> = set.diagnostics.iter().filter(|diagnostic| is_error(diagnostic)).collect();
     for error in &errors {
         // Nobody may be there to read it; the exit status tells as well.

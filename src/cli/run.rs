@@ -14,14 +14,14 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::{STATUS_FAILED, forward::Forwarder, program, say, stats};
+use super::{STATUS_FAILED, forward::Forwarder, program, rules, say, stats};
 use crate::{
     container::{self, ContainerIdentity},
     engine::{Wanted, ptrace::PtraceEngine},
     interest::{Funnel, Interest, UnknownCall},
     limits, link,
     pipeline::{self, Destination, Link, Plan, Report},
-    rules::{self, Diagnostic, ReadError, RuleSet, Severity},
+    rules::ExpandedRule,
     sink::{FalcoEvents, Json, Null, Sink, Text},
     sys::{
         launch::{self, ChildFailure, Image},
@@ -144,8 +144,6 @@ fn parse_wait(text: &str) -> Result<Wait, String> {
 pub(super) enum UsageError {
     #[error("--syscalls")]
     UnknownCall(#[source] UnknownCall),
-    #[error(transparent)]
-    Rules(ReadError),
     #[error("the rules have {errors} error{}: nothing was started", if *errors == 1 { "" } else { "s" })]
     RuleErrors { errors: usize },
     #[error("--output-file {}", path.display())]
@@ -257,9 +255,9 @@ impl Run {
         signal
     }
 
-    fn wanted(&self) -> Result<Wanted, UsageError> {
-        if let Some(paths) = self.rule_paths()? {
-            let interest = rule_interest(&paths)?;
+    fn wanted(&self) -> anyhow::Result<Wanted> {
+        if self.falco_config.is_some() || !self.rules.is_empty() {
+            let interest = self.rule_interest()?;
             return Ok(if self.all { Wanted::audit(interest) } else { Wanted::new(interest) });
         }
         Ok(Wanted::new(if self.all {
@@ -271,12 +269,25 @@ impl Run {
         }))
     }
 
-    /// The rule files that were given; `None` if none were.
-    fn rule_paths(&self) -> Result<Option<Vec<PathBuf>>, UsageError> {
-        match &self.falco_config {
-            Some(config) => rules::files_of_config(config).map(Some).map_err(UsageError::Rules),
-            None => Ok(Some(self.rules.clone()).filter(|paths| !paths.is_empty())),
+    /// What the given rules can react to. What is wrong with them is said on standard error.
+    fn rule_interest(&self) -> anyhow::Result<Interest> {
+        let set = rules::read(&self.rules, self.falco_config.as_deref())?;
+        let errors = rules::tell_errors(&set);
+        if errors > 0 {
+            return Err(UsageError::RuleErrors { errors }.into());
         }
+        if !set.rules.iter().any(ExpandedRule::looks_at_calls) {
+            say(format_args!("no rule is enabled that looks at system calls"));
+        }
+        let funnel = Funnel::of_rules(&set.rules);
+        match set.diagnostics.len() + funnel.warnings.len() {
+            0 => {}
+            1 => say(format_args!("1 warning about the rules: creance rules check shows it")),
+            warnings => {
+                say(format_args!("{warnings} warnings about the rules: creance rules check shows them"))
+            }
+        }
+        Ok(funnel.interest)
     }
 
     fn sink(&self) -> Result<Box<dyn Sink>, UsageError> {
@@ -301,31 +312,6 @@ impl Run {
             Output::Null => Box::new(Null),
         })
     }
-}
-
-/// What the rules in these files can react to. What is wrong with them is said on standard error.
-fn rule_interest(paths: &[PathBuf]) -> Result<Interest, UsageError> {
-    let set = RuleSet::read(paths).map_err(UsageError::Rules)?;
-    let is_error = |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Error;
-    let errors = set.diagnostics.iter().filter(is_error);
-    for error in errors.clone() {
-        // Nobody may be there to read it; the exit status tells as well.
-        let _ = writeln!(io::stderr(), "{}", error.display(&set.sources));
-    }
-    let errors = errors.count();
-    if errors > 0 {
-        return Err(UsageError::RuleErrors { errors });
-    }
-    if !set.rules.iter().any(|rule| rule.is_enabled && rule.source == "syscall") {
-        say(format_args!("no rule is enabled that looks at system calls"));
-    }
-    let funnel = Funnel::of_rules(&set.rules);
-    match set.diagnostics.len() + funnel.warnings.len() {
-        0 => {}
-        1 => say(format_args!("1 warning about the rules: creance rules check shows it")),
-        warnings => say(format_args!("{warnings} warnings about the rules: creance rules check shows them")),
-    }
-    Ok(funnel.interest)
 }
 
 fn capture(plan: Plan, destination: Destination<'_>, forwarder: Forwarder) -> anyhow::Result<Report> {

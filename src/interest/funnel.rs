@@ -12,11 +12,11 @@ use super::{Condition, Interest, RegisterTest, Test, Width, facts, formula::Form
 use crate::{
     abi::{self, Abi, SyscallNr},
     limits::SYSCALL_NUMBERS_MAX,
-    rules::{Diagnostic, ExpandedRule, Expr, Severity, condition::Operand},
+    rules::{
+        Diagnostic, ExpandedRule, Expr, Severity,
+        condition::{Operand, Right},
+    },
 };
-
-/// The event source of system calls.
-const SYSCALL_SOURCE: &str = "syscall";
 
 /// The calls that start a program.
 const EXEC_CALLS: [&str; 2] = ["execve", "execveat"];
@@ -52,8 +52,8 @@ pub struct CallFunnel {
     pub formula: Formula,
     /// The rules that may match, and when each of them may.
     pub rules: Vec<RuleShare>,
-    /// Whether Falco's picture of a process needs the call, whatever the rules say about it.
-    pub is_state: bool,
+    /// What Falco shows of a process that would be wrong without the call, whatever the rules say about it.
+    pub state: Option<&'static str>,
 }
 
 /// One rule's share in what is made of a call.
@@ -102,11 +102,10 @@ impl Funnel {
     /// kept anyway.
     #[must_use]
     pub fn of_rules(rules: &[ExpandedRule]) -> Self {
-        let is_asked = |rule: &ExpandedRule| rule.is_enabled && rule.source == SYSCALL_SOURCE;
         let asked: Vec<_> = rules
             .iter()
             .enumerate()
-            .filter(|(_, rule)| is_asked(rule))
+            .filter(|(_, rule)| rule.looks_at_calls())
             .map(|(index, rule)| Asked::new(index, rule))
             .collect();
         let mut calls: BTreeMap<&str, CallFunnel> = BTreeMap::new();
@@ -116,8 +115,11 @@ impl Funnel {
                 calls.insert(name, CallFunnel::new(name, shares));
             }
         }
-        for (name, test) in state_calls(&asked, &calls) {
-            calls.entry(name).or_insert_with(|| CallFunnel::new(name, Vec::new())).need_for_state(test);
+        let needed: Vec<_> = state_calls(&asked, &calls).collect();
+        for (state, name) in
+            needed.iter().flat_map(|state| state.calls.iter().map(move |name| (state, *name)))
+        {
+            calls.entry(name).or_insert_with(|| CallFunnel::new(name, Vec::new())).need_for_state(state);
         }
         let calls: Vec<_> = calls.into_values().collect();
         Self { interest: Interest::of_funnel(&calls), warnings: warnings(&asked, &calls), calls }
@@ -129,11 +131,12 @@ impl CallFunnel {
         let formula = Formula::any(rules.iter().map(|share| share.formula.clone()));
         // Without a rule the test is of no account: only state makes such a call wanted.
         let registers = registers::register_test(&formula).unwrap_or_default();
-        Self { name, registers, formula, rules, is_state: false }
+        Self { name, registers, formula, rules, state: None }
     }
 
-    fn need_for_state(&mut self, test: RegisterTest) {
-        self.is_state = true;
+    fn need_for_state(&mut self, state: &StateCalls) {
+        let test = RegisterTest::any_of(vec![state.when.into_iter().collect()]);
+        self.state = Some(state.shown);
         let needed = Formula::of_registers(&test);
         if self.rules.is_empty() {
             self.registers = test;
@@ -168,35 +171,72 @@ fn shares(asked: &[Asked<'_>], name: &str) -> Vec<RuleShare> {
     if is_wanted { shares } else { Vec::new() }
 }
 
-/// Calls that change what Falco knows of a process, with what makes a call do so, and the fields that show it. At the
-/// start of a program all of it is told anyway, so only rules about other calls need them.
-const STATE_CALLS: &[(&[&str], Option<Condition>, &[&str])] = &[
-    (&["chdir", "fchdir"], None, &["proc.cwd", "proc.acwd"]),
-    (
-        &["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"],
-        None,
-        &["user.", "group.", "proc.euid", "proc.egid", "thread.e"],
-    ),
-    (&["setsid"], None, &["proc.sid", "proc.sname", "proc.is_sid_leader", "proc.tty"]),
-    (&["capset"], None, &["thread.cap_"]),
-    (&["chroot"], None, &["container."]),
-    (&["prctl"], Some(IS_SUBREAPER), &["proc.p", "proc.a"]),
+/// Calls that change what Falco knows of a process.
+struct StateCalls {
+    calls: &'static [&'static str],
+    /// What makes such a call do so.
+    when: Option<Condition>,
+    /// How the fields start that show it.
+    fields: &'static [&'static str],
+    /// What they show, in words.
+    shown: &'static str,
+}
+
+/// All of them. At the start of a program all of it is told anyway, so only rules about other calls need them.
+const STATE_CALLS: &[StateCalls] = &[
+    StateCalls {
+        calls: &["chdir", "fchdir"],
+        when: None,
+        fields: &["proc.cwd", "proc.acwd"],
+        shown: "the working directory (proc.cwd)",
+    },
+    StateCalls {
+        calls: &["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"],
+        when: None,
+        fields: &["user.", "group.", "proc.euid", "proc.egid", "thread.e"],
+        shown: "the user and the group of a process (user.*, group.*)",
+    },
+    StateCalls {
+        calls: &["setsid"],
+        when: None,
+        fields: &["proc.sid", "proc.sname", "proc.is_sid_leader", "proc.tty"],
+        shown: "the session (proc.sid, proc.tty)",
+    },
+    StateCalls {
+        calls: &["capset"],
+        when: None,
+        fields: &["thread.cap_"],
+        shown: "the capabilities of a thread (thread.cap_*)",
+    },
+    StateCalls {
+        calls: &["chroot"],
+        when: None,
+        fields: &["container."],
+        shown: "which container a process is in (container.*)",
+    },
+    StateCalls {
+        calls: &["prctl"],
+        when: Some(IS_SUBREAPER),
+        fields: &["proc.p", "proc.a"],
+        shown: "who becomes the parent of an orphan (proc.p*, proc.a*)",
+    },
 ];
 
 /// `PR_SET_CHILD_SUBREAPER` (prctl(2)): the one of its options that changes who is whose parent.
 const IS_SUBREAPER: Condition = Condition { argument: 0, width: Width::Low32, test: Test::Eq, value: 36 };
 
 /// The calls that Falco's picture of a process needs for the conditions and the output lines of these rules.
-fn state_calls(asked: &[Asked<'_>], calls: &BTreeMap<&str, CallFunnel>) -> Vec<(&'static str, RegisterTest)> {
+fn state_calls(
+    asked: &[Asked<'_>],
+    calls: &BTreeMap<&str, CallFunnel>,
+) -> impl Iterator<Item = &'static StateCalls> {
     let is_beyond_exec = |index: usize| {
         let beyond = calls.values().filter(|call| !EXEC_CALLS.contains(&call.name));
         beyond.flat_map(|call| &call.rules).any(|share| share.rule == index)
     };
-    let beyond: Vec<_> = asked.iter().filter(|asked| is_beyond_exec(asked.index)).collect();
-    let names_any = |fields: &[&str]| beyond.iter().any(|asked| names_field(asked.rule, fields));
-    let needed = STATE_CALLS.iter().filter(|(_, _, fields)| names_any(fields));
-    let test = |when: &Option<Condition>| RegisterTest::any_of(vec![when.iter().copied().collect()]);
-    needed.flat_map(|(names, when, _)| names.iter().map(move |name| (*name, test(when)))).collect()
+    let beyond: Vec<_> =
+        asked.iter().filter(|asked| is_beyond_exec(asked.index)).map(|asked| asked.rule).collect();
+    STATE_CALLS.iter().filter(move |state| beyond.iter().any(|rule| names_field(rule, state.fields)))
 }
 
 /// Tells whether a rule names a field that starts with one of these, in its condition or its output.
@@ -204,11 +244,8 @@ fn names_field(rule: &ExpandedRule, starts: &[&str]) -> bool {
     let is_one = |name: &str| starts.iter().any(|start| name.starts_with(start));
     rule.output.split('%').skip(1).any(is_one)
         || rule.condition.checks().any(|check| {
-            let right = match &check.right {
-                crate::rules::condition::Right::Operand(operand) => Some(operand),
-                _ => None,
-            };
-            operand_names(&check.left, &is_one) || right.is_some_and(|right| operand_names(right, &is_one))
+            let is_on_right = matches!(&check.right, Right::Operand(right) if operand_names(right, &is_one));
+            is_on_right || operand_names(&check.left, &is_one)
         })
 }
 

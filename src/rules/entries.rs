@@ -368,7 +368,7 @@ impl Reader<'_> {
         let output = item.required("output")?;
         item.required("desc")?;
         priority(item.required("priority")?)?;
-        let source = item.optional("source")?.and_then(Value::text).unwrap_or("syscall");
+        let source = item.optional("source")?.and_then(Value::text).unwrap_or(super::SYSCALL_SOURCE);
         let is_enabled = item.boolean("enabled")?.unwrap_or(true);
         check_flags(item)?;
         let mut exceptions = self.exceptions(item, false)?;

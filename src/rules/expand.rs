@@ -7,7 +7,7 @@
 use std::{borrow::Cow, collections::HashMap, rc::Rc};
 
 use super::{
-    ExpandedRule,
+    ExpandedRule, SYSCALL_SOURCE,
     condition::{self, Check, Expr, Field, Name, Operand, Operator, Right, Word},
     entries::{Entries, Rule},
     exceptions,
@@ -315,7 +315,7 @@ fn help_for(name: &str, entries: &Entries) -> String {
 
 /// Rules of other sources are of plugins that Falco may not have: then it skips them.
 fn severity_of(rule: &Rule) -> Severity {
-    if rule.source == "syscall" { Severity::Error } else { Severity::Warning }
+    if rule.source == SYSCALL_SOURCE { Severity::Error } else { Severity::Warning }
 }
 
 fn expanded(rule: &Rule, condition: Expr) -> ExpandedRule {

@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 pub use condition::Expr;
 pub use source::{Diagnostic, Severity, Sources, Span};
 
+/// The event source of system calls, which a rule is about unless it says otherwise.
+pub const SYSCALL_SOURCE: &str = "syscall";
+
 /// A rule with its condition in full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpandedRule {
@@ -33,12 +36,20 @@ pub struct ExpandedRule {
     pub span: Span,
     /// Whether Falco would evaluate it.
     pub is_enabled: bool,
-    /// The event source, `syscall` unless the rule says otherwise.
+    /// The event source, [`SYSCALL_SOURCE`] unless the rule says otherwise.
     pub source: String,
     /// The condition, with its exceptions, without macros and lists.
     pub condition: Expr,
     /// The output line, as it stands in the file.
     pub output: String,
+}
+
+impl ExpandedRule {
+    /// Whether Falco evaluates it at system calls.
+    #[must_use]
+    pub fn looks_at_calls(&self) -> bool {
+        self.is_enabled && self.source == SYSCALL_SOURCE
+    }
 }
 
 /// The rules of some files.

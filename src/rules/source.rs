@@ -165,7 +165,8 @@ impl fmt::Display for Severity {
 }
 
 /// Tells whether a character would do something to a terminal, or hide what stands there.
-fn is_harmful(c: char) -> bool {
+#[must_use]
+pub fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

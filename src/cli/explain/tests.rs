@@ -49,7 +49,7 @@ fn call(name: &'static str, registers: RegisterTest, shares: &[(usize, Formula)]
     let rules: Vec<_> =
         shares.iter().map(|(rule, formula)| RuleShare { rule: *rule, formula: formula.clone() }).collect();
     let formula = Formula::any(rules.iter().map(|share| share.formula.clone()));
-    CallFunnel { name, registers, formula, rules, is_state: false }
+    CallFunnel { name, registers, formula, rules, state: None }
 }
 
 /// The registers of a dup3 to one of the standard descriptors.
@@ -59,8 +59,11 @@ fn standard() -> RegisterTest {
 }
 
 fn calls() -> Vec<CallFunnel> {
-    let state =
-        CallFunnel { formula: Formula::True, is_state: true, ..call("chdir", RegisterTest::ALWAYS, &[]) };
+    let state = CallFunnel {
+        formula: Formula::True,
+        state: Some("the working directory (proc.cwd)"),
+        ..call("chdir", RegisterTest::ALWAYS, &[])
+    };
     vec![
         state,
         call("connect", RegisterTest::ALWAYS, &[(1, Formula::True)]),

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     cli::{printable, rules::Place},
     interest::formula::Formula,
+    rules::SYSCALL_SOURCE,
 };
 
 /// What is left out.
@@ -303,7 +304,7 @@ impl Page {
         let state = if focus.is_enabled { "enabled" } else { "disabled, and explained as if it were not" };
         let source = explanation.rules().next().map_or("", |(_, rule)| &rule.source);
         let share = match explanation.calls.len() {
-            0 if source != "syscall" => {
+            0 if source != SYSCALL_SOURCE => {
                 format!("no share in any call: it is about events of {}", printable(source))
             }
             0 if explanation.warnings.is_empty() => {
