@@ -21,8 +21,6 @@ mod instruction;
 mod listing;
 mod prelude;
 
-use std::collections::BTreeMap;
-
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -162,40 +160,28 @@ fn body(
     target: TargetArch,
     action: Action,
 ) -> Result<Vec<SockFilter>, CompileError> {
+    let trap = || SeccompAction::Trace(u32::from(TRACE_DATA_NATIVE));
+    let compiled = |calls: &[(SyscallNr, &RegisterTest)], other, action| {
+        let rules = calls.iter().map(|&(nr, test)| Ok((i64::from(nr.0), rules_of(native, nr, test)?)));
+        SeccompFilter::new(rules.collect::<Result<_, _>>()?, other, action, target)
+            .and_then(BpfProgram::try_from)
+            .map_err(|source| body_error(native, source))
+    };
     let program = match interest.native_calls(native) {
-        NativeCalls::All => {
-            let trap = SeccompAction::Trace(u32::from(TRACE_DATA_NATIVE));
-            let filter = SeccompFilter::new(BTreeMap::new(), trap, SeccompAction::Allow, target);
-            filter.and_then(BpfProgram::try_from).map_err(|source| body_error(native, source))?
-        }
-        NativeCalls::Only(calls) => {
-            let hot = HOT_CALLS.map(|name| abi::number(native, name));
-            let (hot_calls, others): (Vec<_>, Vec<_>) =
-                calls.into_iter().partition(|(nr, _)| hot.contains(&Some(*nr)));
+        NativeCalls::All => compiled(&[], trap(), SeccompAction::Allow)?,
+        NativeCalls::Only(mut calls) => {
             let mut program = BpfProgram::new();
-            let in_order =
-                hot.iter().filter_map(|nr| hot_calls.iter().find(|(wanted, _)| Some(*wanted) == *nr));
-            for call in in_order {
-                append(&mut program, chain(native, target, &[*call])?);
+            // seccompiler compares numbers in ascending order, so each of these is a program of its own.
+            for hot in HOT_CALLS.iter().filter_map(|name| abi::number(native, name)) {
+                if let Some(at) = calls.iter().position(|(nr, _)| *nr == hot) {
+                    append(&mut program, compiled(&[calls.remove(at)], SeccompAction::Allow, trap())?);
+                }
             }
-            append(&mut program, chain(native, target, &others)?);
+            append(&mut program, compiled(&calls, SeccompAction::Allow, trap())?);
             program
         }
     };
     Ok(program.into_iter().map(|instruction| in_terms_of(action, &instruction)).collect())
-}
-
-/// seccompiler's program for some calls of the native ABI, which it compares in ascending order.
-fn chain(
-    native: Abi,
-    target: TargetArch,
-    calls: &[(SyscallNr, &RegisterTest)],
-) -> Result<BpfProgram, CompileError> {
-    let trap = SeccompAction::Trace(u32::from(TRACE_DATA_NATIVE));
-    let rules = calls.iter().map(|&(nr, test)| Ok((i64::from(nr.0), rules_of(native, nr, test)?)));
-    SeccompFilter::new(rules.collect::<Result<_, _>>()?, SeccompAction::Allow, trap, target)
-        .and_then(BpfProgram::try_from)
-        .map_err(|source| body_error(native, source))
 }
 
 /// Appends a program of seccompiler's to another, so that it decides about the numbers that the first one does not name.
