@@ -24,6 +24,43 @@ pub struct EngineCounters {
     pub requests_refused: u64,
     /// Arguments whose memory could not be read.
     pub reads_failed: u64,
+    /// Calls whose threads could not be followed to the result. Their records say so.
+    pub calls_unfollowed: u64,
+}
+
+impl EngineCounters {
+    /// Adds what another thread did.
+    pub const fn add(&mut self, other: &Self) {
+        let Self {
+            stops,
+            calls_trapped,
+            calls_unwanted,
+            calls_number_unwanted,
+            calls_dropped,
+            calls_kept,
+            tracees_created,
+            tracees_gone,
+            requests_refused,
+            reads_failed,
+            calls_unfollowed,
+        } = other;
+        self.stops += *stops;
+        self.calls_trapped += *calls_trapped;
+        self.calls_unwanted += *calls_unwanted;
+        self.calls_number_unwanted += *calls_number_unwanted;
+        self.calls_dropped += *calls_dropped;
+        self.calls_kept += *calls_kept;
+        self.tracees_created += *tracees_created;
+        self.tracees_gone += *tracees_gone;
+        self.requests_refused += *requests_refused;
+        self.reads_failed += *reads_failed;
+        self.calls_unfollowed += *calls_unfollowed;
+    }
+
+    /// Notes whether a thread was gone when it was asked something.
+    pub const fn note_gone(&mut self, is_gone: bool) {
+        self.tracees_gone += is_gone as u64;
+    }
 }
 
 /// What one producer put into its ring.

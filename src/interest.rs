@@ -265,6 +265,27 @@ impl Interest {
         }
     }
 
+    /// The same interest, and natively in every call that starts a program or makes a process: an engine that nothing
+    /// else tells of them follows the life of processes by these.
+    #[must_use]
+    pub fn with_life_of_processes(&self) -> Self {
+        const CLONE_THREAD: u64 = 0x0001_0000;
+        let makes_process = Condition {
+            argument: 0,
+            width: Width::Full64,
+            test: Test::MaskedEq(CLONE_THREAD),
+            value: 0,
+        };
+        let mut wider = self.clone();
+        let Some(table) = wider.table_mut(Abi::NATIVE) else { return wider };
+        for name in ["execve", "execveat", "fork", "vfork", "clone3"] {
+            table.widen(Abi::NATIVE, name, &RegisterTest::ALWAYS);
+        }
+        // The flags of clone3 lie in memory.
+        table.widen(Abi::NATIVE, "clone", &RegisterTest::any_of(vec![vec![makes_process]]));
+        wider
+    }
+
     /// Tells whether a call with this number can matter, for some register arguments. Looks up one bit.
     #[must_use]
     pub fn is_wanted(&self, abi: Abi, nr: SyscallNr) -> bool {
@@ -306,6 +327,16 @@ impl Interest {
         let named = numbers(native).filter(|&nr| abi::number_name(native, nr).is_some());
         let wanted = named.filter(|&nr| table.is_wanted(native, nr));
         NativeCalls::Only(wanted.map(|nr| (nr, table.register_test(nr).unwrap_or(&ALWAYS))).collect())
+    }
+
+    const fn table_mut(&mut self, abi: Abi) -> Option<&mut Table> {
+        match abi {
+            Abi::X86_64 => Some(&mut self.x86_64),
+            Abi::I386 => Some(&mut self.i386),
+            Abi::X32 => Some(&mut self.x32),
+            Abi::Aarch64 => Some(&mut self.aarch64),
+            Abi::Other => None,
+        }
     }
 
     const fn table(&self, abi: Abi) -> Option<&Table> {
@@ -350,6 +381,24 @@ impl Table {
             }
         }
         table
+    }
+
+    /// Wants a call when its registers pass this test too.
+    fn widen(&mut self, abi: Abi, name: &str, test: &RegisterTest) {
+        let Some(nr) = abi::number(abi, name) else { return };
+        let at = self.conditional.binary_search_by_key(&nr, |(nr, _)| *nr);
+        if !self.is_wanted(abi, nr) {
+            self.set(abi, nr, true);
+            if let Err(at) = at
+                && !test.is_always()
+            {
+                self.conditional.insert(at, (nr, test.clone()));
+            }
+        } else if let Ok(at) = at
+            && let Some((_, known)) = self.conditional.get_mut(at)
+        {
+            known.widen(test);
+        }
     }
 
     fn set(&mut self, abi: Abi, nr: SyscallNr, is_wanted: bool) {

@@ -76,6 +76,17 @@ pub const CALL_BUFFERS_RESERVED: usize = 16;
 /// How long a new thread is held until its creator has told of it.
 pub const NEW_TRACEE_HOLD_MS_MAX: u64 = 20;
 
+/// Threads of the notify engine that receive calls, at most.
+pub const WORKERS_MAX: usize = 64;
+
+/// Calls that block and are followed to their results at the same time by the notify engine: each keeps one of its
+/// threads.
+pub const BLOCKED_CALLS_MAX: usize = 256;
+
+/// How long a thread of the notify engine may wait for a call that should not block until another one receives calls in
+/// its place.
+pub const STALL_MS: u64 = 20;
+
 /// Threads whose end is remembered because nobody has told of their beginning.
 pub const EARLY_ENDS_MAX: usize = 1024;
 

@@ -18,10 +18,13 @@ use crate::{
     container::ContainerIdentity,
     counters::ConsumerCounters,
     decode::Decoder,
-    engine::{Engine, EngineError, FullRing, LaunchError, Outcome, Recorder, Wanted, histogram_ns, snapshot},
+    engine::{
+        Engine, EngineError, FullRing, LaunchError, Outcome, Population, Recorder, Wanted, histogram_ns,
+        snapshot,
+    },
     event::Record,
     limits,
-    link::{Server, ServerError},
+    link::{Server, ServerError, Workload},
     ring::{AttachError, Consumer, Memory, Poll, PollError, Presence, Producer, RecordBuffer},
     sink::Sink,
     sys::{
@@ -86,6 +89,7 @@ pub enum Destination<'a> {
 pub struct Link {
     memory: Arc<Memfd>,
     presence: Arc<Presence>,
+    population: Population,
     server: Server,
 }
 
@@ -102,14 +106,19 @@ impl Link {
         let memory = Arc::new(Memfd::create(ring_bytes).map_err(PipelineError::Ring)?);
         let presence = Arc::new(Presence::new(false));
         let tracer = Pid(process::id().cast_signed());
+        let population = Population::default();
+        let (told, asked) = (population.clone(), population.clone());
         let server = Server::start(
             directory,
             Arc::clone(&memory),
             container,
             Arc::clone(&presence),
-            Box::new(move |tell| snapshot::processes(tracer, tell)),
+            Workload::new(
+                move |tell| snapshot::processes(tracer, &told, tell),
+                move |pid| asked.has(pid),
+            ),
         );
-        Ok(Self { memory, presence, server: server.map_err(PipelineError::Link)? })
+        Ok(Self { memory, presence, population, server: server.map_err(PipelineError::Link)? })
     }
 
     /// The socket.
@@ -182,12 +191,14 @@ pub fn capture<E: Engine>(
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
     let Plan { image, wanted, hold_max } = plan;
-    let (memory, presence) = match &destination {
+    let (memory, presence, population) = match &destination {
         Destination::Sink(_, ring_bytes) => {
             let memory = Memfd::create(*ring_bytes).map_err(PipelineError::Ring)?;
-            (Arc::new(memory), Arc::new(Presence::new(true)))
+            (Arc::new(memory), Arc::new(Presence::new(true)), Population::default())
         }
-        Destination::Link(link) => (Arc::clone(&link.memory), Arc::clone(&link.presence)),
+        Destination::Link(link) => {
+            (Arc::clone(&link.memory), Arc::clone(&link.presence), link.population.clone())
+        }
     };
     let recorder = Recorder::new(Producer::new(Arc::clone(&memory)), 0, FullRing { hold_max, presence });
     let recorder = match &destination {
@@ -199,7 +210,7 @@ pub fn capture<E: Engine>(
     let engine = thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let engine = match E::launch(&image, wanted) {
+            let engine = match E::launch(&image, wanted, population) {
                 Ok(engine) => engine,
                 Err(error) => {
                     // The receiver waits for this one message.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-use crate::{counters::EngineCounters, pipeline::Report};
+use crate::{counters::EngineCounters, engine::Stage, pipeline::Report};
 
 /// The table, a line per figure. An audit shows what share of all calls each stage of the funnel lets through.
 pub(super) fn render(report: &Report, is_audit: bool) -> String {
@@ -35,7 +35,12 @@ pub(super) fn render(report: &Report, is_audit: bool) -> String {
         // What a consumer elsewhere sees, it tells in its own metrics.
         None => line("records not read", report.records_unread.to_string()),
     }
-    line("stop held, us", times(&report.outcome.hold_ns));
+    for (stage, name) in
+        Stage::ALL.into_iter().zip(["dropped call held, us", "kept call held, us", "other stop held, us"])
+    {
+        line(name, times(report.outcome.holds.of(stage)));
+    }
+    line("calls not followed", engine.calls_unfollowed.to_string());
     if let Some(filter) = report.outcome.filter {
         let yes = |is: bool| if is { "yes" } else { "no" };
         let note = if filter.no_new_privs { " (setuid programs have no effect in the workload)" } else { "" };

@@ -85,9 +85,9 @@ impl<'a> Event<'a> {
     }
 
     /// The same claims in words: `no_result`, `memory_unreadable`, `thread`, `from_child`, `captures_dropped`,
-    /// `socket_unknown`, `irrelevant`.
+    /// `socket_unknown`, `irrelevant`, `unfollowed`.
     pub fn flag_words(&self) -> impl Iterator<Item = &'static str> {
-        const WORDS: [(RecordFlags, &str); 7] = [
+        const WORDS: [(RecordFlags, &str); 8] = [
             (RecordFlags::NO_RESULT, "no_result"),
             (RecordFlags::MEMORY_UNREADABLE, "memory_unreadable"),
             (RecordFlags::THREAD, "thread"),
@@ -95,6 +95,7 @@ impl<'a> Event<'a> {
             (RecordFlags::CAPTURES_DROPPED, "captures_dropped"),
             (RecordFlags::SOCKET_UNKNOWN, "socket_unknown"),
             (RecordFlags::IRRELEVANT, "irrelevant"),
+            (RecordFlags::UNFOLLOWED, "unfollowed"),
         ];
         let flags = self.flags();
         WORDS.into_iter().filter_map(move |(flag, word)| flags.contains(flag).then_some(word))

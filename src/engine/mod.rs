@@ -4,8 +4,10 @@
 //! process. The two never import each other. All engines produce the same records; which one runs is a detail
 //! behind [`Engine`].
 
+mod calls;
 mod capture;
 mod process;
+pub mod notify;
 pub mod ptrace;
 mod recorder;
 pub mod snapshot;
@@ -13,7 +15,12 @@ mod socket;
 pub(crate) mod told;
 mod wanted;
 
-use std::{io, time::Instant};
+use std::{
+    collections::HashSet,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 pub use recorder::{FullRing, Recorder};
 pub use wanted::{Verdict, Wanted};
@@ -32,15 +39,46 @@ use crate::{
     },
 };
 
+/// The processes of a workload that run, as its engine knows them: all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Population(Arc<Mutex<HashSet<Pid>>>);
+
+impl Population {
+    /// Those that run now.
+    #[must_use]
+    pub fn pids(&self) -> Vec<Pid> {
+        self.lock().iter().copied().collect()
+    }
+
+    /// Whether this process is one of them.
+    #[must_use]
+    pub fn has(&self, pid: Pid) -> bool {
+        self.lock().contains(&pid)
+    }
+
+    fn add(&self, pid: Pid) {
+        self.lock().insert(pid);
+    }
+
+    fn remove(&self, pid: Pid) {
+        self.lock().remove(&pid);
+    }
+
+    /// Nothing that is done under the lock can panic half-way.
+    fn lock(&self) -> MutexGuard<'_, HashSet<Pid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A way to capture a workload.
 ///
 /// An engine belongs to the thread that launches it: [`Engine::run`] must be called there.
 pub trait Engine: Sized {
-    /// Starts the workload's first process and holds it before its exec.
+    /// Starts the workload's first process and holds it before its exec. The engine keeps `population` up to date.
     ///
     /// # Errors
     /// [`LaunchError`]; nothing of the workload has run then.
-    fn launch(image: &Image, wanted: Wanted) -> Result<Self, LaunchError>;
+    fn launch(image: &Image, wanted: Wanted, population: Population) -> Result<Self, LaunchError>;
 
     /// The workload's first process.
     fn root(&self) -> Pid;
@@ -49,7 +87,7 @@ pub trait Engine: Sized {
     ///
     /// # Errors
     /// [`EngineError`] if the kernel stops telling us about the workload.
-    fn run<M: ProducerMemory>(self, recorder: Recorder<M>) -> Result<Outcome, EngineError>;
+    fn run<M: ProducerMemory + Send + Sync>(self, recorder: Recorder<M>) -> Result<Outcome, EngineError>;
 }
 
 /// The workload could not be started.
@@ -71,9 +109,12 @@ pub enum LaunchError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// waitpid(2) failed.
+    /// waitpid(2) or what serves in its place failed.
     #[error("waiting for the workload's threads")]
     Wait(#[source] io::Error),
+    /// The listener of the filter gives nothing more.
+    #[error("receiving the workload's calls")]
+    Listener(#[source] io::Error),
 }
 
 /// How a workload ended, and what it took to watch it.
@@ -89,11 +130,70 @@ pub struct Outcome {
     pub counters: EngineCounters,
     /// What it recorded.
     pub recorded: RecorderCounters,
-    /// How long each stop was held, in nanoseconds: from the moment that the engine knew of it until the thread was
-    /// let go.
-    pub hold_ns: Histogram<u64>,
+    /// How long stops were held.
+    pub holds: Holds,
     /// When the last process had ended.
     pub ended: Instant,
+}
+
+/// What a thread is held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// A call that does not matter, once it was looked at.
+    Dropped,
+    /// A call that may matter. The ptrace engine holds its thread twice, before the call and after it; the notify engine
+    /// counts from its beginning to its end.
+    Kept,
+    /// Another program, thread or process, or a signal.
+    Life,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Dropped, Self::Kept, Self::Life];
+}
+
+/// How long stops were held, in nanoseconds, by what for: from the moment that the engine knew of a stop until the thread
+/// was let go.
+#[derive(Debug)]
+pub struct Holds([Histogram<u64>; Stage::ALL.len()]);
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| histogram_ns()))
+    }
+}
+
+impl Holds {
+    /// The times of one stage.
+    #[must_use]
+    pub const fn of(&self, stage: Stage) -> &Histogram<u64> {
+        let [dropped, kept, life] = &self.0;
+        match stage {
+            Stage::Dropped => dropped,
+            Stage::Kept => kept,
+            Stage::Life => life,
+        }
+    }
+
+    /// Notes a stop that has been known `since` then and ends now.
+    fn note(&mut self, stage: Stage, since: Instant) {
+        let [dropped, kept, life] = &mut self.0;
+        let times = match stage {
+            Stage::Dropped => dropped,
+            Stage::Kept => kept,
+            Stage::Life => life,
+        };
+        times.saturating_record(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Adds the times of another thread.
+    fn add(&mut self, other: &Self) {
+        for (into, from) in self.0.iter_mut().zip(&other.0) {
+            // All have the same bounds.
+            let _ = into.add(from);
+        }
+    }
 }
 
 /// An empty histogram of times in nanoseconds with two significant digits. Its size does not change afterwards.

@@ -5,27 +5,35 @@
 
 use std::{collections::HashMap, io, iter};
 
-use super::process::{CAPTURE_BYTES_MAX, process_record};
+use super::{
+    Population,
+    process::{CAPTURE_BYTES_MAX, process_record},
+};
 use crate::{
-    event::{self, CaptureBuffer, HEADER_BYTES},
+    event::{self, CaptureBuffer, HEADER_BYTES, PROCESS_OUTSIDER},
     limits,
     sys::{Pid, procfs},
 };
 
-/// Gives `tell` the records of the tracer's ancestors as far as `/proc` shows them, of the tracer, and of all processes
-/// that one of its threads traces, parents before children. Each record is whole, of kind
+/// Gives `tell` the records of the tracer's ancestors as far as `/proc` shows them, of the tracer, and of the workload's
+/// processes, parents before children. Each record is whole, of kind
 /// [`RecordKind::Process`](event::RecordKind::Process), and its sequence number is 0: it is none of the ring's. At most
 /// [`limits::PROCESSES_MAX`] processes are told of; one that vanishes meanwhile is left out.
 ///
 /// # Errors
 /// That of `tell`, which ends it.
-pub fn processes(tracer: Pid, tell: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+pub fn processes(
+    tracer: Pid,
+    workload: &Population,
+    tell: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut captures = CaptureBuffer::with_capacity(CAPTURE_BYTES_MAX);
     let mut bytes = Vec::with_capacity(HEADER_BYTES + CAPTURE_BYTES_MAX);
-    // Looked for only when the others have been told of: whoever fails before that is spared a walk over `/proc`.
-    let tracees = iter::once_with(|| parents_first(&tracees(tracer))).flatten();
-    for pid in ancestors(tracer).into_iter().chain([tracer]).chain(tracees) {
-        let Some(header) = process_record(pid, 0, &mut captures) else { continue };
+    let outsiders = ancestors(tracer).into_iter().chain([tracer]).map(|pid| (pid, PROCESS_OUTSIDER));
+    // Looked for only when the others have been told of: whoever fails before that is spared the look at `/proc`.
+    let workload = iter::once_with(|| parents_first(&parents(workload))).flatten().map(|pid| (pid, 0));
+    for (pid, bits) in outsiders.chain(workload) {
+        let Some(header) = process_record(pid, bits, &mut captures) else { continue };
         bytes.resize(HEADER_BYTES + captures.as_bytes().len(), 0);
         if event::write_record(&mut bytes, &header, &captures).is_ok() {
             tell(&bytes)?;
@@ -50,19 +58,11 @@ fn parent(pid: Pid) -> Option<Pid> {
     procfs::relations(pid.leader()).ok().map(|relations| relations.parent)
 }
 
-/// The processes that a thread of `tracer` traces, and the parent of each.
-fn tracees(tracer: Pid) -> HashMap<Pid, Pid> {
-    let mut tracees = HashMap::new();
-    for pid in procfs::processes() {
-        if tracees.len() == limits::PROCESSES_MAX {
-            break;
-        }
-        let Ok(relations) = procfs::relations(pid.leader()) else { continue };
-        if relations.is_traced_by(tracer) {
-            tracees.insert(pid, relations.parent);
-        }
-    }
-    tracees
+/// The parent of each process of the workload.
+fn parents(workload: &Population) -> HashMap<Pid, Pid> {
+    let pids = workload.pids();
+    let pids = pids.into_iter().take(limits::PROCESSES_MAX);
+    pids.filter_map(|pid| Some((pid, parent(pid)?))).collect()
 }
 
 /// Puts processes into an order in which each comes after its parent, if that is one of them.
@@ -87,10 +87,7 @@ mod tests {
     use std::process::{self, Command, Stdio};
 
     use super::*;
-    use crate::{
-        event::{CaptureKind, Record, RecordKind},
-        sys::ptrace,
-    };
+    use crate::event::{CaptureKind, Record, RecordKind};
 
     #[test]
     fn parents_come_first_even_if_they_form_a_circle() {
@@ -103,27 +100,21 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_a_thread_of_the_tracer_traces_comes_after_the_tracer() {
+    fn a_process_of_the_workload_comes_after_the_tracer_and_only_that_is_an_outsider() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let own = pid(process::id());
-        let traced = pid(child.id());
-        // A test runs in a thread that is not the first of its process.
-        let seized = ptrace::seize(traced.leader());
+        let (own, watched) = (pid(process::id()), pid(child.id()));
+        let workload = Population::default();
+        workload.add(watched);
         let mut seen = Vec::new();
-        processes(own, &mut |bytes| {
-            seen.push(pid(Record::parse(bytes).unwrap().header().pid));
+        processes(own, &workload, &mut |bytes| {
+            let header = *Record::parse(bytes).unwrap().header();
+            seen.push((pid(header.pid), header.arguments[0]));
             Ok(())
         })
         .unwrap();
         drop(child.stdin.take());
         child.wait().unwrap();
-        if let Err(error) = seized {
-            eprintln!("skipped: a child cannot be traced here: {error}");
-            return;
-        }
-        let at = |wanted| seen.iter().position(|&found| found == wanted);
-        assert!(at(own) < at(traced), "{seen:?}");
-        assert!(at(traced).is_some());
+        assert_eq!(seen[seen.len() - 2..], [(own, PROCESS_OUTSIDER), (watched, 0)]);
     }
 
     fn pid(id: u32) -> Pid {
@@ -134,7 +125,7 @@ mod tests {
     fn the_tracer_comes_after_its_ancestors() {
         let own = pid(process::id());
         let mut seen = Vec::new();
-        processes(own, &mut |bytes| {
+        processes(own, &Population::default(), &mut |bytes| {
             let record = Record::parse(bytes).unwrap();
             let header = record.header();
             assert_eq!((record.kind(), header.tid, header.sequence), (RecordKind::Process, header.pid, 0));
@@ -150,7 +141,7 @@ mod tests {
     #[test]
     fn whoever_cannot_be_told_is_told_no_more() {
         let mut told = 0;
-        let failed = processes(pid(process::id()), &mut |_| {
+        let failed = processes(pid(process::id()), &Population::default(), &mut |_| {
             told += 1;
             Err(io::ErrorKind::BrokenPipe.into())
         });

@@ -5,6 +5,7 @@
 
 use crate::{
     abi::Abi,
+    counters::EngineCounters,
     filter::{self, CompileError, Program},
     interest::{Interest, SKIPPED},
     sys::ptrace::Call,
@@ -30,6 +31,22 @@ pub enum Verdict {
     Dropped,
     /// It may matter.
     Kept,
+}
+
+impl Verdict {
+    /// Counts a call that was judged so.
+    pub(super) const fn count(self, counters: &mut EngineCounters) {
+        counters.calls_trapped += 1;
+        match self {
+            Self::NumberUnwanted => {
+                counters.calls_unwanted += 1;
+                counters.calls_number_unwanted += 1;
+            }
+            Self::RegistersUnwanted => counters.calls_unwanted += 1,
+            Self::Dropped => counters.calls_dropped += 1,
+            Self::Kept => counters.calls_kept += 1,
+        }
+    }
 }
 
 impl Wanted {
@@ -58,7 +75,7 @@ impl Wanted {
         self.is_audit
     }
 
-    /// The filter that traps it.
+    /// The filter that traps it for a tracer.
     pub(super) fn filter(&self) -> Result<Program, CompileError> {
         let all;
         let trapped = if self.is_audit {
@@ -68,6 +85,20 @@ impl Wanted {
             &self.interest
         };
         filter::compile(trapped, Abi::NATIVE, filter::Action::Trace)
+    }
+
+    /// The filter that tells a listener of it, and of what starts programs and makes processes.
+    pub(super) fn notifying_filter(&self) -> Result<Program, CompileError> {
+        filter::compile(&self.interest.with_life_of_processes(), Abi::NATIVE, filter::Action::Notify)
+    }
+
+    /// Judges a call that may be trapped although nobody wants it: see [`Self::notifying_filter`].
+    pub(super) fn judge_unasked(&self, call: &Call, memory: &mut impl CallMemory) -> Verdict {
+        if self.interest.is_call_wanted(call.abi, call.nr, &call.arguments) {
+            self.judge(call, memory)
+        } else {
+            Verdict::NumberUnwanted
+        }
     }
 
     /// Judges a call by its number and its registers; `None` if it passes.

@@ -90,8 +90,8 @@ pub enum RecordKind {
     /// Records were lost just before this one: `result` tells how many, `sequence` is the first of them.
     Loss,
     /// A process that runs already, as `/proc` shows it at `exit_ns`: whoever reads the records may not have heard of it,
-    /// or not of what it did last. `tid` is `pid`, `number` is 0, `arguments[0]` holds [`PROCESS_EXEC_LOST`] and
-    /// [`PROCESS_CLONE_LOST`]. Captures hold the same texts as those of an exec.
+    /// or not of what it did last. `tid` is `pid`, `number` is 0, `arguments[0]` holds [`PROCESS_EXEC_LOST`],
+    /// [`PROCESS_CLONE_LOST`] and [`PROCESS_OUTSIDER`]. Captures hold the same texts as those of an exec.
     Process,
 }
 
@@ -101,6 +101,9 @@ pub const PROCESS_EXEC_LOST: u64 = 1;
 /// In `arguments[0]` of a [`RecordKind::Process`]: the record of its clone was lost, so that a process which is known
 /// under its number is another one, whose end may have been lost as well.
 pub const PROCESS_CLONE_LOST: u64 = 2;
+
+/// In `arguments[0]` of a [`RecordKind::Process`]: it is none of the workload's, but an ancestor of it.
+pub const PROCESS_OUTSIDER: u64 = 4;
 
 impl RecordKind {
     /// The code in the wire format.
@@ -150,6 +153,9 @@ impl RecordFlags {
     pub const SOCKET_UNKNOWN: Self = Self(1 << 5);
     /// No loaded rule can match the call; it is recorded because everything is.
     pub const IRRELEVANT: Self = Self(1 << 6);
+    /// The thread could not be followed through the call: it is not ours to trace, another traces it, or too many block at
+    /// once. Its result is not known ([`Self::NO_RESULT`]), but it went on into the call.
+    pub const UNFOLLOWED: Self = Self(1 << 7);
 
     /// Whether every bit of `other` is set.
     #[must_use]

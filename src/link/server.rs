@@ -55,8 +55,24 @@ pub struct Server {
 /// Tells every process that runs, as records in the wire format, to the function that it is given, until that fails.
 pub type Processes = dyn Fn(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> + Send;
 
+/// What a server asks about the workload.
+pub struct Workload {
+    processes: Box<Processes>,
+    has: Box<dyn Fn(Pid) -> bool + Send>,
+}
+
+impl Workload {
+    /// `processes` tells which there are, of it and around it; `has` whether one is of it.
+    pub fn new(
+        processes: impl Fn(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> + Send + 'static,
+        has: impl Fn(Pid) -> bool + Send + 'static,
+    ) -> Self {
+        Self { processes: Box::new(processes), has: Box::new(has) }
+    }
+}
+
 impl Server {
-    /// Listens in `directory`. Whoever connects gets the ring in `memory` and `processes`; `presence` tells whether
+    /// Listens in `directory`. Whoever connects gets the ring in `memory` and the processes of the `workload`; `presence` tells whether
     /// there is a consumer.
     ///
     /// # Errors
@@ -66,7 +82,7 @@ impl Server {
         memory: Arc<Memfd>,
         container: ContainerIdentity,
         presence: Arc<Presence>,
-        processes: Box<Processes>,
+        workload: Workload,
     ) -> Result<Self, ServerError> {
         let failed = |source| ServerError { directory: directory.to_path_buf(), source };
         let id = format!("{:016x}", RandomState::new().build_hasher().finish());
@@ -94,7 +110,7 @@ impl Server {
             let _ = fs::remove_file(&early);
             return Err(failed(error));
         }
-        let acceptor = Acceptor { listener: Arc::clone(&listener), memory, presence, processes, hello };
+        let acceptor = Acceptor { listener: Arc::clone(&listener), memory, presence, workload, hello };
         let spawned = thread::Builder::new().name("link".into()).spawn(move || acceptor.serve());
         let mut server = Self { path, listener, thread: None };
         server.thread = Some(spawned.map_err(failed)?);
@@ -139,7 +155,7 @@ struct Acceptor {
     listener: Arc<Listener>,
     memory: Arc<Memfd>,
     presence: Arc<Presence>,
-    processes: Box<Processes>,
+    workload: Workload,
     hello: Hello,
 }
 
@@ -181,7 +197,7 @@ impl Acceptor {
             connection.set_timeout_until(deadline, WAIT)?;
             connection.send(message, descriptors)
         };
-        let refused = match refusal(&connection) {
+        let refused = match refusal(&connection, &self.workload) {
             None if has_consumer => Some("another consumer is connected".into()),
             refused => refused,
         };
@@ -192,14 +208,14 @@ impl Acceptor {
         }
         let hello = serde_json::to_vec(&self.hello).ok()?;
         send(&hello, &[self.memory.ring_fd().as_fd(), self.memory.control_fd().as_fd()]).ok()?;
-        (self.processes)(&mut |record| send(record, &[])).ok()?;
+        (self.workload.processes)(&mut |record| send(record, &[])).ok()?;
         send(END, &[]).ok()?;
         Some(connection)
     }
 }
 
 /// Why a peer does not get the ring, if it does not.
-fn refusal(connection: &Connection) -> Option<String> {
+fn refusal(connection: &Connection, workload: &Workload) -> Option<String> {
     let peer = match connection.peer() {
         Ok(peer) => peer,
         Err(error) => return Some(format!("who you are is not known: {error}")),
@@ -210,18 +226,21 @@ fn refusal(connection: &Connection) -> Option<String> {
     }
     // The workload is often of our own user, and would hide from Falco by taking its place. A peer in a namespace
     // that we cannot see has no id here, and is nobody that we trace.
-    let is_workload = peer.pid != 0 && is_workload(Pid(peer.pid), peer.uid == own);
+    let is_workload = peer.pid != 0 && is_workload(Pid(peer.pid), workload, peer.uid == own);
     is_workload.then(|| "the workload may not read what is recorded of it".into())
 }
 
-/// Whether a process is traced by us, or descends from one that is or from us: a child made with CLONE_UNTRACED is not
-/// traced itself. One of another user may be hidden from us, but then it is none of ours either (proc(5), hidepid).
-fn is_workload(pid: Pid, is_visible: bool) -> bool {
+/// Whether a process is one of the workload, or descends from one that is or from us: a child made with CLONE_UNTRACED
+/// may not be known. One of another user may be hidden from us, but then it is none of ours either (proc(5), hidepid).
+fn is_workload(pid: Pid, workload: &Workload, is_visible: bool) -> bool {
     let own = Pid(process::id().cast_signed());
     let mut next = pid;
     for _ in 0..limits::LINEAGE_MAX {
+        if (workload.has)(next) {
+            return true;
+        }
         match procfs::relations(next.leader()) {
-            Ok(relations) if relations.is_traced_by(own) || relations.parent == own => return true,
+            Ok(relations) if relations.parent == own => return true,
             Ok(relations) if relations.parent.0 == 0 => return false,
             Ok(relations) => next = relations.parent,
             // It has just ended: nobody who means well does so now.

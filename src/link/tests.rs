@@ -46,11 +46,14 @@ impl Stand {
             Arc::clone(&memory),
             container,
             Arc::clone(&presence),
-            Box::new(|tell| {
-                tell(&samples::exec(1, 0, &["init"]).bytes())?;
-                tell(b"no record at all")?;
-                tell(&samples::exec(7, 1, &["bash"]).bytes())
-            }),
+            Workload::new(
+                |tell| {
+                    tell(&samples::exec(1, 0, &["init"]).bytes())?;
+                    tell(b"no record at all")?;
+                    tell(&samples::exec(7, 1, &["bash"]).bytes())
+                },
+                |_| false,
+            ),
         );
         Self { directory, producer: Producer::new(memory), presence, server: server.unwrap() }
     }
@@ -159,7 +162,7 @@ fn sockets_of_dead_tracers_are_removed_and_those_of_living_ones_stay() {
     let memory = Arc::new(Memfd::create(RING_BYTES).unwrap());
     let presence = Arc::new(Presence::new(false));
     let identity = ContainerIdentity::default();
-    let second = Server::start(first.directory.path(), memory, identity, presence, Box::new(|_| Ok(())));
+    let second = Server::start(first.directory.path(), memory, identity, presence, Workload::new(|_| Ok(()), |_| false));
     let _second = second.unwrap();
     assert!(first.server.path().exists() && others.exists());
     assert!(!dead.exists());

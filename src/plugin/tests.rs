@@ -16,7 +16,7 @@ use crate::{
     event::RecordKind,
     falco::checker::{self, Seen},
     limits,
-    link::Server,
+    link::{Server, Workload},
     ring::{Presence, Producer},
     sys::shm::Memfd,
 };
@@ -41,7 +41,10 @@ impl Tracer {
             Arc::clone(&memory),
             ContainerIdentity::default(),
             Arc::new(Presence::new(false)),
-            Box::new(move |tell| processes.iter().try_for_each(|process| tell(process))),
+            Workload::new(
+                move |tell| processes.iter().try_for_each(|process| tell(process)),
+                |_| false,
+            ),
         );
         Self { producer: Producer::new(memory), _server: server.unwrap(), sequence: 0 }
     }

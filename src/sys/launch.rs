@@ -22,6 +22,7 @@ use std::{
 use super::{
     Pid, futex,
     inherited::{block_signals, close_on_exec_what_was_closed, restore_signals, set_mask},
+    notify::WAIT_KILLABLE_RECV,
 };
 use crate::limits;
 
@@ -39,6 +40,15 @@ impl Image {
     pub const fn new(program: CString, argv: Vec<CString>, envp: Vec<CString>) -> Self {
         Self { program, argv, envp }
     }
+}
+
+/// What the listener of the filter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listening {
+    /// It is held, and nothing comes from it: the filter reports to a tracer.
+    Held,
+    /// It is what the filter reports to: without it there is no workload.
+    Answering,
 }
 
 /// How the filter was put on the workload.
@@ -93,7 +103,7 @@ impl Child {
     ///
     /// # Errors
     /// What mmap(2) or clone(2) says.
-    pub fn spawn(image: &Image, filter: &[libc::sock_filter]) -> io::Result<Self> {
+    pub fn spawn(image: &Image, filter: &[libc::sock_filter], listening: Listening) -> io::Result<Self> {
         let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
             strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
         };
@@ -115,7 +125,7 @@ impl Child {
             set_mask(&mask);
             // SAFETY: the page is mapped shared and never unmapped in the child.
             let answer = unsafe { answer.as_ref() };
-            become_workload(&image.program, &argv, &envp, &program, answer)
+            become_workload(&image.program, &argv, &envp, (&program, listening), answer)
         }
         let error = io::Error::last_os_error();
         set_mask(&mask);
@@ -171,15 +181,15 @@ impl Child {
         })
     }
 
-    /// Takes the listener over, once. Call it only after the child's exec or end: until then the descriptor is in
-    /// a table that both share.
+    /// Takes the listener over, once the filter is on: see [`Self::filter_state`]. Until the child's exec or end it must
+    /// not be dropped, since the descriptor is in a table that both share.
     #[must_use]
     pub fn take_listener(&self) -> Option<OwnedFd> {
-        // Relaxed: the child's store came before its Release of STAGE_FILTERED, and before its exec or end, which the
-        // kernel has reported to us.
+        // Relaxed: the child's store came before its Release of STAGE_FILTERED, which the caller has seen, or the kernel
+        // has reported its exec or end to us.
         let fd = self.answer().listener.swap(0, Ordering::Relaxed) - 1;
-        // SAFETY: the child made this descriptor in the table that we shared, it told us its number once, and the
-        // swap hands it out once. The child's own table is another one since its exec, or gone.
+        // SAFETY: the child made this descriptor in the table that we share until its exec, it told us its number once,
+        // and the swap hands it out once. The child itself does not use it.
         (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
@@ -248,7 +258,7 @@ fn become_workload(
     path: &CStr,
     argv: &[*const libc::c_char],
     envp: &[*const libc::c_char],
-    filter: &libc::sock_fprog,
+    (filter, listening): (&libc::sock_fprog, Listening),
     answer: &Answer,
 ) -> ! {
     die_with_parent(libc::SIGKILL);
@@ -262,7 +272,7 @@ fn become_workload(
         let _ = futex::wait(&answer.gate, GATE_SHUT, Duration::from_millis(limits::LAUNCH_MS_MAX));
     }
     die_with_parent(0);
-    if let Err(errno) = install(filter, answer) {
+    if let Err(errno) = install(filter, listening, answer) {
         answer.errno.store(errno, Ordering::Relaxed);
         // Release: pairs with the Acquire in `failure`.
         answer.stage.store(STAGE_FILTER_FAILED, Ordering::Release);
@@ -280,11 +290,16 @@ fn become_workload(
 }
 
 /// Puts the filter on, with the listener if the kernel gives one, and with `no_new_privs` only if it must be.
-fn install(filter: &libc::sock_fprog, answer: &Answer) -> Result<(), i32> {
+fn install(filter: &libc::sock_fprog, listening: Listening, answer: &Answer) -> Result<(), i32> {
     // Without SPEC_ALLOW kernels before 5.16 slow the whole workload down by their mitigation of speculative store
     // bypass (seccomp(2), Linux 4.17).
     let spec_allow = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
-    let mut flags = spec_allow | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let mut flags = spec_allow
+        | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+        | match listening {
+            Listening::Held => 0,
+            Listening::Answering => WAIT_KILLABLE_RECV,
+        };
     // Three tries suffice: each error below is answered once.
     for _ in 0..3 {
         // SAFETY: `filter` points to a program of `len` instructions that the kernel copies before it returns.
@@ -301,8 +316,8 @@ fn install(filter: &libc::sock_fprog, answer: &Answer) -> Result<(), i32> {
                 unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
                 answer.no_new_privs.store(1, Ordering::Relaxed);
             }
-            // EBUSY: a container runtime holds a listener over us, so the workload cannot get one either.
-            libc::EBUSY => flags = spec_allow,
+            // A container runtime holds a listener over us, so the workload cannot get one either.
+            libc::EBUSY if listening == Listening::Held => flags = spec_allow,
             errno => return Err(errno),
         }
     }

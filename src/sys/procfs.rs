@@ -91,17 +91,6 @@ pub struct Relations {
     pub process: Pid,
     /// The parent of its process; 0 if that is in none of the namespaces that we see.
     pub parent: Pid,
-    /// The thread that traces it; 0 if none does. proc_pid_status(5) speaks of a process, but the kernel names the thread
-    /// (fs/proc/array.c).
-    pub tracer: Tid,
-}
-
-impl Relations {
-    /// Whether a thread of this process traces it.
-    #[must_use]
-    pub fn is_traced_by(&self, process: Pid) -> bool {
-        self.tracer.0 != 0 && is_thread_of(self.tracer, process) == Some(true)
-    }
 }
 
 /// How a thread stands to others, from `/proc/TID/status`.
@@ -120,10 +109,23 @@ pub fn relations(tid: Tid) -> io::Result<Relations> {
         Some(Relations {
             process: Pid(field(b"Tgid:")?),
             parent: Pid(field(b"PPid:")?),
-            tracer: Tid(field(b"TracerPid:")?),
         })
     };
     relations().ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The wait status (wait(2)) of a process that has ended and that nobody has waited for yet; `None` of any other, and
+/// where the kernel keeps it from us. From `/proc/PID/stat`.
+#[must_use]
+pub fn status_before_wait(pid: Pid) -> Option<i32> {
+    let mut text = [0; 1024];
+    let (len, _) = read_text(pid.leader(), "stat", &mut text).ok()?;
+    // The name, which is in brackets, may hold anything.
+    let text = text.get(..len)?;
+    let after_name = text.get(text.iter().rposition(|&byte| byte == b')')? + 2..)?;
+    let after_name = std::str::from_utf8(after_name).ok()?;
+    let status = after_name.trim_end().rsplit(' ').next()?.parse().ok()?;
+    after_name.starts_with(['Z', 'X']).then_some(status)
 }
 
 /// The processes that `/proc` shows; none where it cannot be read.

@@ -58,6 +58,50 @@ pub fn seize(tid: Tid) -> Result<(), PtraceError> {
     request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, libc::c_long::from(OPTIONS))
 }
 
+/// What a thread is attached to for, for one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// Its result.
+    Result,
+    /// Its result, or the program that it starts.
+    Exec,
+    /// The process that it makes, which is attached to as well.
+    Fork,
+}
+
+/// Attaches to a thread for one call, without stopping it. It lives on if we die.
+///
+/// # Errors
+/// [`PtraceError`]: `EPERM` if the thread is not ours to trace or has a tracer.
+pub fn seize_for(tid: Tid, watch: Watch) -> Result<(), PtraceError> {
+    let options = libc::PTRACE_O_TRACESYSGOOD
+        | match watch {
+            Watch::Result => 0,
+            Watch::Exec => libc::PTRACE_O_TRACEEXEC,
+            Watch::Fork => {
+                libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK
+            }
+        };
+    request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, libc::c_long::from(options))
+}
+
+/// Makes a thread that is attached to stop ([`StopKind::Trap`]) before it returns to user mode (PTRACE_INTERRUPT).
+///
+/// # Errors
+/// [`PtraceError`]
+pub fn interrupt(tid: Tid) -> Result<(), PtraceError> {
+    request("PTRACE_INTERRUPT", libc::PTRACE_INTERRUPT, tid, 0)
+}
+
+/// Waits as [`wait`] does for threads that are attached to for one call; `None` if a signal came. A [`Stopped`] that is
+/// dropped is detached from.
+///
+/// # Errors
+/// As [`wait`].
+pub fn wait_attached() -> io::Result<Option<Waited>> {
+    wait_with(0, LetGo::Detach)
+}
+
 /// What [`wait`] saw.
 #[derive(Debug)]
 pub enum Waited {
@@ -94,7 +138,7 @@ pub enum StopKind {
 /// What waitpid(2) says, other than that there are no children and that a signal came.
 pub fn wait() -> io::Result<Waited> {
     loop {
-        if let Some(waited) = wait_with(0)? {
+        if let Some(waited) = wait_with(0, LetGo::Continue)? {
             return Ok(waited);
         }
     }
@@ -105,16 +149,16 @@ pub fn wait() -> io::Result<Waited> {
 /// # Errors
 /// As [`wait`].
 pub fn poll() -> io::Result<Option<Waited>> {
-    wait_with(libc::WNOHANG)
+    wait_with(libc::WNOHANG, LetGo::Continue)
 }
 
-fn wait_with(options: i32) -> io::Result<Option<Waited>> {
+fn wait_with(options: i32, let_go: LetGo) -> io::Result<Option<Waited>> {
     let mut status = 0;
     // SAFETY: `status` is a local that outlives the call. __WNOTHREAD keeps children of other threads of this
     // process out: they are not ours.
     let tid = unsafe { libc::waitpid(-1, &raw mut status, options | libc::__WALL | libc::__WNOTHREAD) };
     match tid {
-        1.. => Ok(Some(waited(Tid(tid), status))),
+        1.. => Ok(Some(waited(Tid(tid), status, let_go))),
         0 => Ok(None),
         _ => match Errno::last() {
             Errno::EINTR => Ok(None),
@@ -124,7 +168,7 @@ fn wait_with(options: i32) -> io::Result<Option<Waited>> {
     }
 }
 
-fn waited(tid: Tid, status: i32) -> Waited {
+fn waited(tid: Tid, status: i32, let_go: LetGo) -> Waited {
     if !libc::WIFSTOPPED(status) {
         return Waited::Ended(tid, status);
     }
@@ -140,7 +184,7 @@ fn waited(tid: Tid, status: i32) -> Waited {
         _ if signal == libc::SIGTRAP | 0x80 => StopKind::SyscallExit,
         _ => StopKind::Signal(signal),
     };
-    Waited::Stopped(Stopped { tid, is_stale: Cell::new(false) }, kind)
+    Waited::Stopped(Stopped { tid, let_go: Cell::new(let_go) }, kind)
 }
 
 /// How a thread goes on.
@@ -159,8 +203,18 @@ pub enum Resume {
 #[must_use = "the thread stands still until it is resumed"]
 pub struct Stopped {
     tid: Tid,
-    /// The stop has turned out to be another one, whose own value resumes the thread.
-    is_stale: Cell<bool>,
+    let_go: Cell<LetGo>,
+}
+
+/// What happens to a [`Stopped`] that is dropped.
+#[derive(Debug, Clone, Copy)]
+enum LetGo {
+    /// The thread goes on.
+    Continue,
+    /// It goes on, and is no longer attached to.
+    Detach,
+    /// Nothing: the stop has turned out to be another one, whose own value resumes the thread.
+    Nothing,
 }
 
 impl Stopped {
@@ -183,6 +237,16 @@ impl Stopped {
             Resume::Listen => ("PTRACE_LISTEN", libc::PTRACE_LISTEN),
         };
         request(name, code, tid, libc::c_long::from(signal))
+    }
+
+    /// Detaches from the thread, which goes on with `signal` delivered to it unless that is 0, or stays in its group-stop.
+    ///
+    /// # Errors
+    /// [`PtraceError::Gone`] if it was killed where it stood.
+    pub fn detach(self, signal: i32) -> Result<(), PtraceError> {
+        let tid = self.tid;
+        mem::forget(self);
+        request("PTRACE_DETACH", libc::PTRACE_DETACH, tid, libc::c_long::from(signal))
     }
 
     /// The call that the filter trapped, at [`StopKind::Seccomp`]. Its ABI is what the kernel says, not what the
@@ -215,15 +279,35 @@ impl Stopped {
         Ok(unsafe { info.u.exit }.sval)
     }
 
+    /// Whether a call is about to begin, at a [`StopKind::SyscallExit`]: after [`Resume::ToExit`] from a stop outside of a
+    /// call the next call stops at its entry first, and only this tells the two apart.
+    ///
+    /// # Errors
+    /// [`PtraceError`]
+    pub fn is_at_entry(&self) -> Result<bool, PtraceError> {
+        self.syscall_info().map(|info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY)
+    }
+
+    /// What the registers hold of the last call: its number, and its result, at a stop on the way back to user mode.
+    ///
+    /// # Errors
+    /// [`PtraceError`]
+    pub fn last_call(&self) -> Result<(SyscallNr, i64), PtraceError> {
+        let registers = self.registers()?;
+        Ok((number_of_registers(&registers), result_of_registers(&registers)))
+    }
+
     /// The call that the thread is in, from its registers. For stops inside a call that are not the filter's.
     ///
     /// # Errors
     /// [`PtraceError`]
     pub fn call_in_registers(&self) -> Result<Call, PtraceError> {
         let arch = self.syscall_info()?.arch;
-        let registers =
-            nix::sys::ptrace::getregs(self.nix_pid()).map_err(|errno| self.error("PTRACE_GETREGS", errno))?;
-        Ok(call_of_registers(&registers, arch))
+        Ok(call_of_registers(&self.registers()?, arch))
+    }
+
+    fn registers(&self) -> Result<libc::user_regs_struct, PtraceError> {
+        nix::sys::ptrace::getregs(self.nix_pid()).map_err(|errno| self.error("PTRACE_GETREGS", errno))
     }
 
     /// The number that came with the stop (PTRACE_GETEVENTMSG), as a thread id.
@@ -246,13 +330,13 @@ impl Stopped {
     }
 
     fn stale(&self) -> PtraceError {
-        self.is_stale.set(true);
+        self.let_go.set(LetGo::Nothing);
         PtraceError::Stale { tid: self.tid }
     }
 
     /// Gives up a stop that is another one by now: see [`PtraceError::Stale`].
     pub fn give_up(self) {
-        self.is_stale.set(true);
+        self.let_go.set(LetGo::Nothing);
     }
 
     const fn refused(&self, request: &'static str, errno: Errno) -> PtraceError {
@@ -266,11 +350,12 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        if self.is_stale.get() {
-            return;
-        }
         // A failure means that the thread is gone, which `wait` reports.
-        let _ = request("PTRACE_CONT", libc::PTRACE_CONT, self.tid, 0);
+        let _ = match self.let_go.get() {
+            LetGo::Continue => request("PTRACE_CONT", libc::PTRACE_CONT, self.tid, 0),
+            LetGo::Detach => request("PTRACE_DETACH", libc::PTRACE_DETACH, self.tid, 0),
+            LetGo::Nothing => Ok(()),
+        };
     }
 }
 
@@ -296,8 +381,28 @@ pub struct Call {
 }
 
 #[cfg(target_arch = "x86_64")]
+fn number_of_registers(r: &libc::user_regs_struct) -> SyscallNr {
+    SyscallNr(u32::try_from(r.orig_rax & u64::from(u32::MAX)).unwrap_or(u32::MAX))
+}
+
+#[cfg(target_arch = "aarch64")]
+fn number_of_registers(r: &libc::user_regs_struct) -> SyscallNr {
+    SyscallNr(u32::try_from(r.regs[8] & u64::from(u32::MAX)).unwrap_or(u32::MAX))
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn result_of_registers(r: &libc::user_regs_struct) -> i64 {
+    r.rax.cast_signed()
+}
+
+#[cfg(target_arch = "aarch64")]
+const fn result_of_registers(r: &libc::user_regs_struct) -> i64 {
+    r.regs[0].cast_signed()
+}
+
+#[cfg(target_arch = "x86_64")]
 fn call_of_registers(r: &libc::user_regs_struct, arch: u32) -> Call {
-    let nr = SyscallNr(u32::try_from(r.orig_rax & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+    let nr = number_of_registers(r);
     let abi = Abi::of_call(arch, nr);
     let arguments = if abi == Abi::I386 {
         [r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp].map(|register| register & u64::from(u32::MAX))
@@ -309,7 +414,7 @@ fn call_of_registers(r: &libc::user_regs_struct, arch: u32) -> Call {
 
 #[cfg(target_arch = "aarch64")]
 fn call_of_registers(r: &libc::user_regs_struct, arch: u32) -> Call {
-    let nr = SyscallNr(u32::try_from(r.regs[8] & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+    let nr = number_of_registers(r);
     let [a, b, c, d, e, f, ..] = r.regs;
     Call { abi: Abi::of_call(arch, nr), nr, arguments: [a, b, c, d, e, f] }
 }

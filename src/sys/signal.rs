@@ -7,11 +7,11 @@
 use std::{
     io,
     mem::MaybeUninit,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
 
-use super::Pid;
+use super::{Pid, Tid};
 
 /// A process held by descriptor, so that a signal can never reach another one that got the same id.
 #[derive(Debug)]
@@ -47,6 +47,90 @@ impl PidFd {
             )
         };
         if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl PidFd {
+    /// Whether the process has not been waited for yet, so that its id is still its own.
+    #[must_use]
+    pub fn owns_its_id(&self) -> bool {
+        // Only ESRCH says that it does not: EPERM is about a process that is there.
+        !self.send(0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
+    }
+
+    /// The wait status (wait(2)) of the process when somebody has waited for it: PIDFD_GET_INFO, Linux 6.15.
+    #[must_use]
+    pub fn status_after_wait(&self) -> Option<i32> {
+        // `struct pidfd_info` in its first form (linux/pidfd.h): 64 bytes, what is wanted in the first u64, the status in
+        // the last four bytes.
+        const GET_INFO: libc::Ioctl = nix::request_code_readwrite!(0xff, 11, 64);
+        const EXIT: u64 = 1 << 3;
+        let mut info = [0_u64; 8];
+        info[0] = EXIT;
+        // SAFETY: the kernel reads and writes at most the 64 bytes whose number is in the request.
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), GET_INFO, info.as_mut_ptr()) };
+        let [mask, .., last] = info;
+        let status = u32::try_from(last >> 32).unwrap_or(0).cast_signed();
+        (done == 0 && mask & EXIT != 0).then_some(status)
+    }
+}
+
+/// Waits for the end of our child, without blocking; its wait status (wait(2)). `None` if it has not ended or is not our
+/// child.
+#[must_use]
+pub fn reap(pid: Pid) -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: `status` is a local that outlives the call.
+    let reaped = unsafe { libc::waitpid(pid.0, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    (reaped == pid.0 && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status))).then_some(status)
+}
+
+/// Whether a thread belongs to a process now: tgkill(2) looks for it there.
+#[must_use]
+pub fn has_thread(pid: Pid, tid: Tid) -> bool {
+    // SAFETY: tgkill takes integers, and signal 0 is none.
+    let found = unsafe { libc::syscall(libc::SYS_tgkill, pid.0, tid.0, 0) };
+    // EPERM is about a thread that is there.
+    found == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+/// Interrupts system calls of our own threads: see [`Kick::kick`].
+#[derive(Debug, Clone, Copy)]
+pub struct Kick(i32);
+
+extern "C" fn nothing(_: i32) {}
+
+impl Kick {
+    /// Catches a real-time signal, so that it interrupts calls and does nothing else.
+    ///
+    /// # Errors
+    /// What sigaction(2) says.
+    pub fn new() -> io::Result<Self> {
+        let signal = libc::SIGRTMAX();
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: zeroes are values of all its fields: no flags (no SA_RESTART above all) and an empty mask.
+        let action = unsafe { action.assume_init_mut() };
+        action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+        // SAFETY: the handler touches nothing; the kernel reads `action`, a local that outlives the call.
+        let done = unsafe { libc::sigaction(signal, &raw const *action, ptr::null_mut()) };
+        if done == 0 { Ok(Self(signal)) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Lets the calling thread be kicked, whatever mask it has inherited.
+    pub fn receive(self) {
+        unblock(self.0);
+    }
+
+    /// Interrupts the call in which a thread of ours is. One that is in none is not interrupted later.
+    pub fn kick(self, tid: Tid) {
+        // SAFETY: tgkill takes integers; a thread that is gone only makes it fail.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid.0, self.0) };
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -89,12 +173,16 @@ pub fn die_by(signal: i32) {
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
     // SAFETY: SIG_DFL runs no code of ours; a signal number out of range only makes the call fail.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // We may have been started with this signal blocked.
+    unblock(signal);
+    // SAFETY: raise takes an integer.
+    unsafe { libc::raise(signal) };
+}
+
+fn unblock(signal: i32) {
     let mut only = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: it writes into `only`, a local of its type.
     unsafe { libc::sigaddset(only.as_mut_ptr(), signal) };
-    // We may have been started with this signal blocked.
     // SAFETY: it only reads the set, a local of its type; zeroes, which it began with, are the empty set.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, only.as_ptr(), ptr::null_mut()) };
-    // SAFETY: raise takes an integer.
-    unsafe { libc::raise(signal) };
 }

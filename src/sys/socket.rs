@@ -87,6 +87,13 @@ fn option(socket: &OwnedFd, name: i32) -> io::Result<i32> {
     if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether calls on it never wait: `O_NONBLOCK`.
+#[must_use]
+pub fn is_nonblocking(socket: &OwnedFd) -> bool {
+    let flags = nix::fcntl::fcntl(socket, nix::fcntl::FcntlArg::F_GETFL);
+    flags.is_ok_and(|flags| flags & libc::O_NONBLOCK != 0)
+}
+
 type AddressCall = unsafe extern "C" fn(i32, *mut libc::sockaddr, *mut libc::socklen_t) -> i32;
 
 fn address(socket: &OwnedFd, call: AddressCall) -> io::Result<Sockaddr> {

@@ -18,16 +18,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hdrhistogram::Histogram;
-
 use self::{
     machine::{Action, decide},
     tracees::{Arrival, Held, PendingCall, Tracees},
 };
 use super::{
-    Engine, EngineError, LaunchError, Outcome, Recorder,
-    capture::{Reader, Seen, clone3_flags},
-    histogram_ns,
+    Engine, EngineError, Holds, LaunchError, Outcome, Population, Recorder, Stage,
+    calls::{CLONE_THREAD, EXECVE, clone_flags, clone_record, is_exec, name_of, socket_of},
+    capture::{Reader, Seen},
     process::{self, capture_process, process_record},
     recorder::{header, with_call},
     socket::capture_socket,
@@ -41,10 +39,10 @@ use crate::{
     limits,
     ring::ProducerMemory,
     sys::{
-        Pid, RemoteAddr, Tid, clock,
-        launch::{Child, FilterState, Image},
+        Pid, Tid, clock,
+        launch::{Child, FilterState, Image, Listening},
         procfs,
-        ptrace::{self, Call, PtraceError, Resume, StopKind, Stopped, Waited},
+        ptrace::{self, PtraceError, Resume, StopKind, Stopped, Waited},
     },
 };
 
@@ -66,7 +64,7 @@ pub struct PtraceEngine {
     /// The first end of the root: later its id may be another's.
     root_status: Option<i32>,
     counters: EngineCounters,
-    hold_ns: Histogram<u64>,
+    holds: Holds,
     /// What has been read of the call that is being looked at.
     seen: Seen,
     /// The captures of an exec are put together here.
@@ -74,17 +72,17 @@ pub struct PtraceEngine {
 }
 
 impl Engine for PtraceEngine {
-    fn launch(image: &Image, wanted: Wanted) -> Result<Self, LaunchError> {
+    fn launch(image: &Image, wanted: Wanted, population: Population) -> Result<Self, LaunchError> {
         // The first look-up builds the tables, which no stop should wait for.
         let _ = abi::signature_of(abi::Abi::NATIVE, SyscallNr(0));
         let program = wanted.filter().map_err(LaunchError::Filter)?;
-        let child = Child::spawn(image, program.instructions()).map_err(LaunchError::Spawn)?;
+        let child = Child::spawn(image, program.instructions(), Listening::Held).map_err(LaunchError::Spawn)?;
         let root = child.pid();
         if let Err(error) = ptrace::seize(root.leader()) {
             // The child gives up by itself: nobody opens its gate.
             return Err(LaunchError::Seize(error));
         }
-        let mut tracees = Tracees::new();
+        let mut tracees = Tracees::new(population);
         tracees.introduce(root.leader(), root);
         Ok(Self {
             child,
@@ -96,7 +94,7 @@ impl Engine for PtraceEngine {
             listener: None,
             root_status: None,
             counters: EngineCounters::default(),
-            hold_ns: histogram_ns(),
+            holds: Holds::default(),
             seen: Seen::new(),
             exec_captures: CaptureBuffer::with_capacity(
                 limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
@@ -108,7 +106,7 @@ impl Engine for PtraceEngine {
         self.child.pid()
     }
 
-    fn run<M: ProducerMemory>(mut self, mut recorder: Recorder<M>) -> Result<Outcome, EngineError> {
+    fn run<M: ProducerMemory + Send + Sync>(mut self, mut recorder: Recorder<M>) -> Result<Outcome, EngineError> {
         self.child.open_gate();
         let result = self.watch(&mut recorder);
         let ended = Instant::now();
@@ -122,7 +120,7 @@ impl Engine for PtraceEngine {
             filter: self.filter.or_else(|| self.child.filter_state()),
             counters: self.counters,
             recorded,
-            hold_ns: self.hold_ns,
+            holds: self.holds,
             ended,
         })
     }
@@ -190,8 +188,8 @@ impl PtraceEngine {
             Action::Finish => self.finish(stop, since, recorder),
             Action::Introduce(onward) => self.introduce(stop, onward, since, recorder),
             Action::Program => self.program(stop, since, recorder),
-            Action::Deliver(onward, signal) => self.resume(stop, onward, signal, since),
-            Action::Listen => self.resume(stop, Resume::Listen, 0, since),
+            Action::Deliver(onward, signal) => self.resume(stop, (onward, signal), Stage::Life, since),
+            Action::Listen => self.resume(stop, (Resume::Listen, 0), Stage::Life, since),
         };
         if matches!(done, Err(PtraceError::Gone { .. } | PtraceError::Stale { .. })) {
             self.counters.tracees_gone += 1;
@@ -199,9 +197,15 @@ impl PtraceEngine {
         done
     }
 
-    fn resume(&mut self, stop: Stopped, how: Resume, signal: i32, since: Instant) -> Result<(), PtraceError> {
+    fn resume(
+        &mut self,
+        stop: Stopped,
+        (how, signal): (Resume, i32),
+        stage: Stage,
+        since: Instant,
+    ) -> Result<(), PtraceError> {
         let done = stop.resume(how, signal);
-        self.hold_ns.saturating_record(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.holds.note(stage, since);
         done
     }
 
@@ -212,36 +216,22 @@ impl PtraceEngine {
         let call = stop.trapped_call()?;
         // Until the root has become the workload only its exec is the workload's, and that always matters.
         if self.is_launching && !is_exec(&call) {
-            return self.resume(stop, Resume::Free, 0, since);
+            return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
         let mut reader = Reader::new(tid, &call, &mut self.seen);
         let verdict = if self.is_launching { Verdict::Kept } else { self.wanted.judge(&call, &mut reader) };
         if !self.wanted.is_recorded(&call, verdict) {
             self.counters.reads_failed += reader.unread();
-            self.count(verdict);
-            return self.resume(stop, Resume::Free, 0, since);
+            verdict.count(&mut self.counters);
+            return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
         let mut captures = self.tracees.take_buffer();
         let flags = reader.capture(&mut captures);
         self.counters.reads_failed += reader.unread();
-        self.count(verdict);
+        verdict.count(&mut self.counters);
         let flags = if verdict == Verdict::Kept { flags } else { flags.with(RecordFlags::IRRELEVANT) };
         self.tracees.enter(tid, PendingCall { call, enter_ns, flags, is_told: false, captures });
-        self.resume(stop, Resume::ToExit, 0, since)
-    }
-
-    const fn count(&mut self, verdict: Verdict) {
-        let counters = &mut self.counters;
-        counters.calls_trapped += 1;
-        match verdict {
-            Verdict::NumberUnwanted => {
-                counters.calls_unwanted += 1;
-                counters.calls_number_unwanted += 1;
-            }
-            Verdict::RegistersUnwanted => counters.calls_unwanted += 1,
-            Verdict::Dropped => counters.calls_dropped += 1,
-            Verdict::Kept => counters.calls_kept += 1,
-        }
+        self.resume(stop, (Resume::ToExit, 0), Stage::Kept, since)
     }
 
     /// A call has returned.
@@ -255,18 +245,18 @@ impl PtraceEngine {
         // If the thread is gone, its pending call is closed at its end.
         let result = stop.call_result()?;
         let (pid, Some(mut pending)) = self.tracees.leave(tid) else {
-            return self.resume(stop, Resume::Free, 0, since);
+            return self.resume(stop, (Resume::Free, 0), Stage::Kept, since);
         };
         if pending.is_told {
             self.tracees.give_back(pending.captures);
-            return self.resume(stop, Resume::Free, 0, since);
+            return self.resume(stop, (Resume::Free, 0), Stage::Kept, since);
         }
         if let Some(fd) = socket_of(&pending.call, result) {
             pending.flags = pending.flags.with(capture_socket(tid, pid, fd, &mut pending.captures));
         }
         self.tell(pid, recorder);
         let header = RecordHeader { exit_ns: clock::wall_ns(), result, ..pending.header(tid, pid) };
-        let resumed = self.resume(stop, Resume::Free, 0, since);
+        let resumed = self.resume(stop, (Resume::Free, 0), Stage::Kept, since);
         recorder.record(&header, &pending.captures);
         self.tracees.give_back(pending.captures);
         resumed
@@ -296,7 +286,7 @@ impl PtraceEngine {
             && (name_of(&call) != Some("clone3") || procfs::is_thread_of(child, pid) != Some(false));
         self.tell(pid, recorder);
         let now_ns = clock::wall_ns();
-        let resumed = self.resume(stop, onward, 0, since);
+        let resumed = self.resume(stop, (onward, 0), Stage::Life, since);
         let child_pid = if is_thread { pid } else { Pid(child.0) };
         let arrival = self.tracees.introduce(child, child_pid);
         self.tracees.note_told(tid);
@@ -371,7 +361,7 @@ impl PtraceEngine {
             self.filter = self.child.filter_state();
             self.listener = self.child.take_listener();
         }
-        let resumed = self.resume(stop, Resume::Free, 0, since);
+        let resumed = self.resume(stop, (Resume::Free, 0), Stage::Life, since);
         record.kind = RecordKind::Exec.code();
         // A program that starts always matters: what is known of processes comes from it.
         record.flags = RecordFlags(record.flags).without(RecordFlags::IRRELEVANT).0;
@@ -471,20 +461,6 @@ impl PendingCall {
     }
 }
 
-const CLONE_THREAD: u64 = 0x0001_0000;
-
-/// What a record names where the call itself was not seen: the most general call that can have been made.
-const CLONE: SyscallNr = native(libc::SYS_clone);
-const EXECVE: SyscallNr = native(libc::SYS_execve);
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "system call numbers are below 600, and the test knows these"
-)]
-const fn native(nr: libc::c_long) -> SyscallNr {
-    SyscallNr(nr.cast_unsigned() as u32)
-}
-
 /// An exec kills the old leader and takes its id: what the leader had stopped for is no longer there.
 fn give_up_stale(round: &mut Vec<(Waited, Instant)>, newest: &Waited) {
     let Waited::Stopped(exec, StopKind::Exec) = newest else { return };
@@ -493,68 +469,5 @@ fn give_up_stale(round: &mut Vec<(Waited, Instant)>, newest: &Waited) {
         .position(|(waited, _)| matches!(waited, Waited::Stopped(stop, _) if stop.tid() == exec.tid()));
     if let Some((Waited::Stopped(stop, _), _)) = old_leader.map(|at| round.remove(at)) {
         stop.give_up();
-    }
-}
-
-fn name_of(call: &Call) -> Option<&'static str> {
-    abi::number_name(call.abi, call.nr)
-}
-
-fn is_exec(call: &Call) -> bool {
-    matches!(name_of(call), Some("execve" | "execveat"))
-}
-
-/// The clone flags that a call which made a thread or process stands for, the exit signal in the low byte.
-fn clone_flags(tid: Tid, call: &Call) -> Option<u64> {
-    let [first, ..] = call.arguments;
-    let bits = |flags: i32| u64::from(flags.cast_unsigned());
-    match name_of(call)? {
-        "clone" => Some(first),
-        "clone3" => clone3_flags(tid, RemoteAddr(first)),
-        "fork" => Some(bits(libc::SIGCHLD)),
-        "vfork" => Some(bits(libc::CLONE_VFORK | libc::CLONE_VM | libc::SIGCHLD)),
-        _ => None,
-    }
-}
-
-/// The record of a new thread or process.
-fn clone_record(
-    now_ns: u64,
-    (tid, pid): (Tid, Pid),
-    (child, child_pid): (Tid, Pid),
-    flags: u64,
-) -> RecordHeader {
-    let is_thread = child_pid.leader() != child;
-    RecordHeader {
-        tid: tid.as_u32(),
-        pid: pid.as_u32(),
-        flags: if is_thread { RecordFlags::THREAD.0 } else { 0 },
-        number: CLONE,
-        result: i64::from(child.as_u32()),
-        arguments: [flags, u64::from(child_pid.as_u32()), 0, 0, 0, 0],
-        ..header(RecordKind::Clone, now_ns)
-    }
-}
-
-/// The descriptor of a call that is, or may be, a socket whose addresses are worth asking for.
-fn socket_of(call: &Call, result: i64) -> Option<i32> {
-    let [first, ..] = call.arguments;
-    let low = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX).cast_signed();
-    match name_of(call)? {
-        "connect" if result == 0 || result == -i64::from(libc::EINPROGRESS) => Some(low(first)),
-        "sendto" | "sendmsg" | "listen" if result >= 0 => Some(low(first)),
-        "accept" | "accept4" | "dup" | "dup2" | "dup3" if result >= 0 => i32::try_from(result).ok(),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_that_were_not_seen_have_their_names() {
-        assert_eq!(abi::number_name(abi::Abi::NATIVE, CLONE), Some("clone"));
-        assert_eq!(abi::number_name(abi::Abi::NATIVE, EXECVE), Some("execve"));
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use super::machine::Phase;
 use crate::{
+    engine::Population,
     event::{CaptureBuffer, RecordFlags},
     limits,
     sys::{
@@ -65,6 +66,7 @@ struct Tracee {
 
 #[derive(Debug)]
 pub(super) struct Tracees {
+    population: Population,
     /// Bounded, as `held` is, by the kernel's own bound on thread ids, `PID_MAX_LIMIT` (proc(5)).
     known: HashMap<Tid, Tracee>,
     held: Vec<Held>,
@@ -74,9 +76,10 @@ pub(super) struct Tracees {
 }
 
 impl Tracees {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(population: Population) -> Self {
         let buffer = || CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES);
         Self {
+            population,
             known: HashMap::with_capacity(limits::TRACEES_RESERVED),
             held: Vec::with_capacity(limits::EARLY_ENDS_MAX),
             ended: Vec::with_capacity(limits::EARLY_ENDS_MAX),
@@ -105,6 +108,9 @@ impl Tracees {
             return Arrival::Ended(self.ended.swap_remove(at).status);
         }
         self.known.insert(tid, Tracee { pid, pending: None });
+        if pid.leader() == tid {
+            self.population.add(pid);
+        }
         match self.held.iter().position(|held| held.stop.tid() == tid) {
             Some(at) => Arrival::Held(self.held.swap_remove(at)),
             None => Arrival::Awaited,
@@ -168,6 +174,9 @@ impl Tracees {
     /// its end is remembered for a while, because its creator may still tell of it.
     pub(super) fn remove(&mut self, tid: Tid, status: i32) -> Option<(Pid, Option<PendingCall>)> {
         if let Some(tracee) = self.known.remove(&tid) {
+            if tracee.pid.leader() == tid {
+                self.population.remove(tracee.pid);
+            }
             return Some((tracee.pid, tracee.pending));
         }
         self.held.retain(|held| held.stop.tid() != tid);

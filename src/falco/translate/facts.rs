@@ -31,8 +31,6 @@ pub(super) struct Facts {
     pub(super) loginuid: Option<u32>,
     /// When the process was made, in clock ticks since the machine started: tells it from another with its number.
     pub(super) start_ticks: Option<u64>,
-    /// Whether somebody traces it, as our tracer does the workload's.
-    pub(super) is_traced: bool,
 }
 
 impl Facts {
@@ -67,7 +65,6 @@ impl Facts {
                     self.name = unescaped_name(value.trim_ascii_start()).into_vec();
                 }
                 b"PPid" => self.parent = number(value),
-                b"TracerPid" => self.is_traced = number(value).is_some_and(|tracer: u32| tracer != 0),
                 b"Uid" => self.uid = first_three(value),
                 b"Gid" => self.gid = first_three(value),
                 b"NSpid" => self.vpid = innermost(value),

@@ -10,7 +10,7 @@ use super::{
     processes::{Processes, write_exit},
 };
 use crate::{
-    event::{CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, RecordFlags, RecordKind},
+    event::{CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, PROCESS_OUTSIDER, RecordFlags, RecordKind},
     falco::{
         encode::{Batch, EncodeError, TEXT_BYTES_MAX, Text, until_nul},
         flags,
@@ -245,10 +245,11 @@ pub(super) fn preload(processes: &mut Processes, texts: &mut ExecTexts, call: Ca
 
 /// A process that runs already.
 fn running(call: Call<'_, '_>, facts: &Facts, texts: &mut ExecTexts) -> Process {
+    let [bits, ..] = call.record.header().arguments;
     let parent = facts.parent.filter(|&parent| parent != call.pid).unwrap_or(0);
     let mut process = Process::new(call.pid, parent);
     process.program = program(&call, facts, texts);
-    process.is_outsider = !facts.is_traced;
+    process.is_outsider = bits & PROCESS_OUTSIDER != 0;
     process.cwd = call.cwd().map(Arc::from);
     learn_facts(&mut process, facts);
     process

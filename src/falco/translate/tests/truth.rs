@@ -17,7 +17,7 @@ use crate::{
         FullRing, Recorder,
         told::{ProcessSource, Told},
     },
-    event::{CaptureBuffer, CaptureKind, Record, RecordHeader, RecordKind},
+    event::{CaptureBuffer, CaptureKind, PROCESS_OUTSIDER, Record, RecordHeader, RecordKind},
     falco::{Batch, Translator, checker},
     ring::{Consumer, Heap, Poll, Presence, Producer, RecordBuffer},
     sys::Pid,
@@ -75,9 +75,8 @@ impl Machine {
 
     fn texts(&self, pid: u32, sample: Sample) -> Sample {
         let Living { parent, name, uid, cwd, start_ticks } = &self.living[&pid];
-        let tracer = if pid < ROOT { 0 } else { TRACER };
         let status = format!(
-            "Name:\t{name}\nPPid:\t{parent}\nTracerPid:\t{tracer}\nUid:\t0\t{uid}\t0\t0\nGid:\t0\t0\t0\t0\n"
+            "Name:\t{name}\nPPid:\t{parent}\nUid:\t0\t{uid}\t0\t0\nGid:\t0\t0\t0\t0\n"
         );
         let stat = format!("{pid} (x) S {parent} 1 1 0 1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start_ticks} 0");
         sample
@@ -88,6 +87,7 @@ impl Machine {
     }
 
     fn process(&self, pid: u32, bits: u64) -> Sample {
+        let bits = bits | if pid < ROOT { PROCESS_OUTSIDER } else { 0 };
         self.texts(pid, Sample::new(RecordKind::Process).thread(pid, pid).arguments(&[bits]))
     }
 }

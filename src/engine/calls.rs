@@ -1,0 +1,148 @@
+//! What calls mean for the life of processes and for sockets, as far as an engine must know it.
+
+use super::{
+    capture::clone3_flags,
+    recorder::header,
+};
+use crate::{
+    abi::{self, SyscallNr},
+    event::{RecordFlags, RecordHeader, RecordKind},
+    sys::{Pid, RemoteAddr, Tid, ptrace::Call},
+};
+
+pub(super) const CLONE_THREAD: u64 = 0x0001_0000;
+
+/// What a record names where the call itself was not seen: the most general call that can have been made.
+pub(super) const CLONE: SyscallNr = native(libc::SYS_clone);
+pub(super) const EXECVE: SyscallNr = native(libc::SYS_execve);
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "system call numbers are below 600, and the test knows these"
+)]
+const fn native(nr: libc::c_long) -> SyscallNr {
+    SyscallNr(nr.cast_unsigned() as u32)
+}
+
+pub(super) fn name_of(call: &Call) -> Option<&'static str> {
+    abi::number_name(call.abi, call.nr)
+}
+
+pub(super) fn is_exec(call: &Call) -> bool {
+    matches!(name_of(call), Some("execve" | "execveat"))
+}
+
+/// The clone flags that a call which made a thread or process stands for, the exit signal in the low byte.
+pub(super) fn clone_flags(tid: Tid, call: &Call) -> Option<u64> {
+    let [first, ..] = call.arguments;
+    let bits = |flags: i32| u64::from(flags.cast_unsigned());
+    match name_of(call)? {
+        "clone" => Some(first),
+        "clone3" => clone3_flags(tid, RemoteAddr(first)),
+        "fork" => Some(bits(libc::SIGCHLD)),
+        "vfork" => Some(bits(libc::CLONE_VFORK | libc::CLONE_VM | libc::SIGCHLD)),
+        _ => None,
+    }
+}
+
+pub(super) fn is_fork(call: &Call) -> bool {
+    matches!(name_of(call), Some("fork" | "vfork" | "clone" | "clone3"))
+}
+
+/// Whether a call can wait for something that may never happen: all but those that are known to end soon.
+///
+/// An interruption is not transparent to each of them (signal(7), "Interruption of system calls"), so a call that is not
+/// known to be harmless is one of them.
+pub(super) fn may_block(call: &Call) -> bool {
+    const SOON: &[&str] = &[
+        "acct", "add_key", "adjtimex", "bind", "bpf", "brk", "capget", "capset", "chdir", "chmod", "chown", "chroot",
+        "clock_settime", "creat", "delete_module", "dup", "dup2", "dup3", "epoll_create", "epoll_create1", "epoll_ctl",
+        "eventfd", "eventfd2", "execve", "execveat", "faccessat", "faccessat2", "fanotify_init", "fanotify_mark",
+        "fchdir", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fsetxattr", "fsopen", "fstat", "ftruncate",
+        "getcwd", "getpid", "getppid", "getsockname", "getsockopt", "getuid", "init_module", "inotify_add_watch",
+        "inotify_init", "inotify_init1", "io_uring_register", "io_uring_setup", "kcmp", "kexec_file_load", "kexec_load",
+        "keyctl", "kill", "lchown", "link", "linkat", "listen", "lsetxattr", "lstat", "memfd_create", "memfd_secret",
+        "mkdir", "mkdirat", "mknod", "mknodat", "mmap", "mount", "move_mount", "mprotect", "munmap", "name_to_handle_at",
+        "newfstatat", "open", "open_by_handle_at", "open_tree", "openat", "openat2", "perf_event_open", "personality",
+        "pidfd_getfd", "pidfd_open", "pidfd_send_signal", "pipe", "pipe2", "pivot_root", "prctl", "prlimit64",
+        "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "readlink", "readlinkat", "reboot", "rename",
+        "renameat", "renameat2", "request_key", "rmdir", "seccomp", "setdomainname", "setfsgid", "setfsuid", "setgid",
+        "setgroups", "sethostname", "setns", "setpgid", "setpriority", "setregid", "setresgid", "setresuid", "setreuid",
+        "setrlimit", "setsid", "setsockopt", "settimeofday", "setuid", "setxattr", "shmat", "shmget", "signalfd",
+        "signalfd4", "socket", "socketpair", "stat", "statx", "swapoff", "swapon", "symlink", "symlinkat", "tgkill",
+        "timerfd_create", "tkill", "truncate", "umask", "umount", "umount2", "unlink", "unlinkat", "unshare",
+        "userfaultfd", "utime", "utimensat", "utimes",
+    ];
+    name_of(call).is_none_or(|name| SOON.binary_search(&name).is_err())
+}
+
+/// The descriptor of a call that blocks only if the socket in its first argument does.
+pub(super) fn waiting_socket(call: &Call) -> Option<i32> {
+    const NAMES: [&str; 7] =
+        ["accept", "accept4", "connect", "recvfrom", "recvmsg", "sendmsg", "sendto"];
+    let [first, ..] = call.arguments;
+    NAMES.contains(&name_of(call)?).then(|| low_int(first))
+}
+
+/// What the kernel sees of an `int` argument.
+fn low_int(value: u64) -> i32 {
+    u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX).cast_signed()
+}
+
+/// The record of a new thread or process.
+pub(super) fn clone_record(
+    now_ns: u64,
+    (tid, pid): (Tid, Pid),
+    (child, child_pid): (Tid, Pid),
+    flags: u64,
+) -> RecordHeader {
+    let is_thread = child_pid.leader() != child;
+    RecordHeader {
+        tid: tid.as_u32(),
+        pid: pid.as_u32(),
+        flags: if is_thread { RecordFlags::THREAD.0 } else { 0 },
+        number: CLONE,
+        result: i64::from(child.as_u32()),
+        arguments: [flags, u64::from(child_pid.as_u32()), 0, 0, 0, 0],
+        ..header(RecordKind::Clone, now_ns)
+    }
+}
+
+/// The descriptor of a call that is, or may be, a socket whose addresses are worth asking for.
+pub(super) fn socket_of(call: &Call, result: i64) -> Option<i32> {
+    let [first, ..] = call.arguments;
+    match name_of(call)? {
+        "connect" if result == 0 || result == -i64::from(libc::EINPROGRESS) => Some(low_int(first)),
+        "sendto" | "sendmsg" | "listen" if result >= 0 => Some(low_int(first)),
+        "accept" | "accept4" | "dup" | "dup2" | "dup3" if result >= 0 => i32::try_from(result).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_not_known_to_end_soon_may_block() {
+        let call = |name| Call {
+            abi: abi::Abi::NATIVE,
+            nr: abi::number(abi::Abi::NATIVE, name).unwrap(),
+            arguments: [7, 0, 0, 0, 0, 0],
+        };
+        for name in ["acct", "openat", "execve", "dup3", "utimes", "socket"] {
+            assert!(!may_block(&call(name)), "{name}");
+        }
+        for name in ["connect", "accept4", "read", "epoll_wait", "flock", "fcntl", "futex"] {
+            assert!(may_block(&call(name)), "{name}");
+        }
+        assert!(may_block(&Call { nr: SyscallNr(1023), ..call("openat") }));
+        assert_eq!((waiting_socket(&call("connect")), waiting_socket(&call("openat"))), (Some(7), None));
+    }
+
+    #[test]
+    fn calls_that_were_not_seen_have_their_names() {
+        assert_eq!(abi::number_name(abi::Abi::NATIVE, CLONE), Some("clone"));
+        assert_eq!(abi::number_name(abi::Abi::NATIVE, EXECVE), Some("execve"));
+    }
+}

@@ -1,0 +1,292 @@
+//! What the threads of the notify engine share under one lock: the processes of the workload, what readers have been
+//! told of them, and the recorder.
+//!
+//! Nobody is attached to, so nothing tells of threads: a thread is told of when the first record of it is written, and
+//! whether an id still means the same thread is asked of the kernel each time. Processes are told of by their forks, and
+//! their ends by pidfds, which lie in one epoll set.
+
+use std::{collections::HashMap, os::fd::AsFd, sync::Arc};
+
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+
+use crate::{
+    engine::{
+        Population, Recorder,
+        calls::clone_record,
+        process::{self, process_record},
+        recorder::header,
+        told::{ProcessSource, Told},
+    },
+    event::{CaptureBuffer, PROCESS_EXEC_LOST, RecordFlags, RecordHeader, RecordKind},
+    ring::ProducerMemory,
+    sys::{
+        Pid, Tid, clock, procfs,
+        signal::{self, PidFd},
+    },
+};
+
+/// A process of the workload.
+#[derive(Debug)]
+struct Process {
+    /// `None` where the kernel gave none: its end is noticed with that of the workload, or when its id is another's.
+    pidfd: Option<PidFd>,
+    /// The threads that have been told of, without the leader.
+    threads: Vec<Tid>,
+    /// Calls of it that are being followed.
+    in_flight: u32,
+    /// It has ended, but a record of a call in flight is still to be written. The status, if it is known.
+    ended: Option<Option<i32>>,
+    /// It may have started a program while nobody could look.
+    is_program_unseen: bool,
+}
+
+impl Process {
+    fn owns_its_id(&self) -> bool {
+        self.ended.is_none() && self.pidfd.as_ref().is_none_or(PidFd::owns_its_id)
+    }
+}
+
+/// The processes and those of their threads that have been told of.
+#[derive(Debug)]
+struct People {
+    processes: HashMap<Pid, Process>,
+    threads: HashMap<Tid, Pid>,
+    population: Population,
+}
+
+impl ProcessSource for People {
+    fn is_tracee(&self, pid: Pid) -> bool {
+        self.processes.contains_key(&pid)
+    }
+
+    fn parent(&self, pid: Pid) -> Option<Pid> {
+        procfs::relations(pid.leader()).ok().map(|relations| relations.parent)
+    }
+
+    fn record(&self, pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader> {
+        process_record(pid, bits, captures)
+    }
+}
+
+/// See the module.
+pub(super) struct Book<M: ProducerMemory> {
+    pub(super) recorder: Recorder<M>,
+    told: Told,
+    people: People,
+    ends: Arc<Epoll>,
+    /// The captures of a process that is told of out of turn.
+    captures: CaptureBuffer,
+    /// Threads and processes that were told of.
+    pub(super) created: u64,
+}
+
+impl<M: ProducerMemory> Book<M> {
+    /// A book of no processes, which puts their pidfds into this epoll set, with their pids as data.
+    pub(super) fn new(recorder: Recorder<M>, population: Population, ends: Arc<Epoll>) -> Self {
+        Self {
+            recorder,
+            told: Told::new(process::CAPTURE_BYTES_MAX),
+            people: People { processes: HashMap::new(), threads: HashMap::new(), population },
+            ends,
+            captures: CaptureBuffer::with_capacity(process::CAPTURE_BYTES_MAX),
+            created: 0,
+        }
+    }
+
+    /// The processes that have not ended.
+    pub(super) fn pids(&self) -> Vec<Pid> {
+        self.people.processes.keys().copied().collect()
+    }
+
+    /// Makes a process known without telling of it.
+    pub(super) fn admit(&mut self, pid: Pid) {
+        let pidfd = PidFd::open(pid).ok();
+        if let Some(pidfd) = &pidfd {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(pid.as_u32()));
+            // Without it the end is noticed later.
+            let _ = self.ends.add(pidfd.as_fd(), event);
+        }
+        let process =
+            Process { pidfd, threads: Vec::new(), in_flight: 0, ended: None, is_program_unseen: false };
+        self.people.population.add(pid);
+        if self.people.processes.insert(pid, process).is_none() {
+            self.created += 1;
+        }
+    }
+
+    /// The process of a thread that waits in a call, of which a record will be written: it and the thread are told of
+    /// before, and its end after [`Self::leave`].
+    pub(super) fn enter(&mut self, tid: Tid) -> Pid {
+        let pid = self.process_of(tid);
+        if let Some(process) = self.people.processes.get_mut(&pid) {
+            process.in_flight += 1;
+        }
+        pid
+    }
+
+    /// The record has been written.
+    pub(super) fn leave(&mut self, pid: Pid) {
+        let Some(process) = self.people.processes.get_mut(&pid) else { return };
+        process.in_flight = process.in_flight.saturating_sub(1);
+        if process.in_flight == 0
+            && let Some(status) = process.ended
+        {
+            self.close(pid, status);
+        }
+    }
+
+    fn process_of(&mut self, tid: Tid) -> Pid {
+        let as_process = Pid(tid.0);
+        if let Some(process) = self.people.processes.get(&as_process) {
+            if process.owns_its_id() {
+                self.tell_unseen_program(as_process);
+                return as_process;
+            }
+            self.end(as_process, None);
+        }
+        if let Some(&pid) = self.people.threads.get(&tid) {
+            let is_known = self.people.processes.get(&pid).is_some_and(Process::owns_its_id);
+            if is_known && signal::has_thread(pid, tid) {
+                self.tell_unseen_program(pid);
+                return pid;
+            }
+            self.end_thread(tid, pid);
+        }
+        // Without /proc nothing is known but the thread itself.
+        let (pid, parent) = procfs::relations(tid)
+            .map_or((as_process, Pid(0)), |relations| (relations.process, relations.parent));
+        if self.people.processes.get(&pid).is_some_and(|process| !process.owns_its_id()) {
+            self.end(pid, None);
+        }
+        if !self.people.processes.contains_key(&pid) {
+            self.introduce_unseen((parent.leader(), parent), (pid.leader(), pid));
+        }
+        if tid != pid.leader() {
+            self.introduce_unseen((pid.leader(), pid), (tid, pid));
+            self.people.threads.insert(tid, pid);
+            if let Some(process) = self.people.processes.get_mut(&pid) {
+                process.threads.push(tid);
+            }
+        }
+        pid
+    }
+
+    /// Tells of a thread or process whose creation nobody saw.
+    fn introduce_unseen(&mut self, (creator, creator_pid): (Tid, Pid), (tid, pid): (Tid, Pid)) {
+        let mut record = clone_record(clock::wall_ns(), (creator, creator_pid), (tid, pid), 0);
+        record.flags |= RecordFlags::FROM_CHILD.0;
+        self.tell(creator_pid);
+        if pid.leader() == tid {
+            self.admit(pid);
+            self.told.record_clone((creator_pid, pid), &record, &mut self.recorder);
+        } else {
+            self.created += 1;
+            self.recorder.record_bare(&record);
+        }
+    }
+
+    /// Sees to it that readers know a process before the record that follows.
+    fn tell(&mut self, pid: Pid) {
+        self.told.tell(pid, &self.people, &mut self.recorder);
+    }
+
+    /// Tells which program a process runs that may have started it unseen.
+    fn tell_unseen_program(&mut self, pid: Pid) {
+        let Some(process) = self.people.processes.get_mut(&pid) else { return };
+        if !std::mem::take(&mut process.is_program_unseen) {
+            return;
+        }
+        self.tell(pid);
+        if let Some(header) = process_record(pid, PROCESS_EXEC_LOST, &mut self.captures) {
+            self.recorder.record(&header, &self.captures);
+        }
+    }
+
+    /// A process may start a program now, and nobody can look.
+    pub(super) fn note_unseen_program(&mut self, pid: Pid) {
+        if let Some(process) = self.people.processes.get_mut(&pid) {
+            process.is_program_unseen = true;
+        }
+    }
+
+    /// Writes the record of a call of a process that [`Self::enter`] gave.
+    pub(super) fn record_call(&mut self, record: &RecordHeader, pid: Pid, captures: &CaptureBuffer) {
+        self.tell(pid);
+        self.recorder.record(record, captures);
+    }
+
+    /// Writes the record by which `creator` made the process `child`, which stands still.
+    pub(super) fn record_fork(&mut self, (creator, child): (Pid, Pid), record: &RecordHeader) {
+        self.tell(creator);
+        // Its id was that of a process whose end nobody has noticed yet.
+        self.end(child, None);
+        self.admit(child);
+        self.told.record_clone((creator, child), record, &mut self.recorder);
+    }
+
+    /// Writes the record of a program that `pid` runs now. Its other threads have ended by that.
+    pub(super) fn record_exec(&mut self, pid: Pid, record: &RecordHeader, captures: &CaptureBuffer) {
+        self.told.tell_parents(pid, &self.people, &mut self.recorder);
+        let threads = self.people.processes.get_mut(&pid).map(|process| std::mem::take(&mut process.threads));
+        for tid in threads.unwrap_or_default() {
+            self.end_thread(tid, pid);
+        }
+        self.told.record_exec(pid, (record, captures), &mut self.recorder);
+    }
+
+    /// A process has ended, with this wait status (wait(2)) if it is known. Its record waits for those of its calls.
+    pub(super) fn end(&mut self, pid: Pid, status: Option<i32>) {
+        let Some(process) = self.people.processes.get_mut(&pid) else { return };
+        let status = status.or_else(|| process.pidfd.as_ref().and_then(PidFd::status_after_wait));
+        if process.in_flight == 0 {
+            self.close(pid, status);
+        } else {
+            process.ended = Some(status);
+            // It is readable from now on.
+            if let Some(pidfd) = process.pidfd.take() {
+                let _ = self.ends.delete(pidfd.as_fd());
+            }
+        }
+    }
+
+    fn close(&mut self, pid: Pid, status: Option<i32>) {
+        let Some(process) = self.people.processes.remove(&pid) else { return };
+        self.people.population.remove(pid);
+        for tid in process.threads {
+            self.end_thread(tid, pid);
+        }
+        self.record_end(pid.leader(), pid, status);
+    }
+
+    fn end_thread(&mut self, tid: Tid, pid: Pid) {
+        if self.people.threads.remove(&tid).is_some() {
+            if let Some(process) = self.people.processes.get_mut(&pid) {
+                process.threads.retain(|&thread| thread != tid);
+            }
+            self.record_end(tid, pid, None);
+        }
+    }
+
+    fn record_end(&mut self, tid: Tid, pid: Pid, status: Option<i32>) {
+        let flags = if status.is_some() { RecordFlags::default() } else { RecordFlags::NO_RESULT };
+        let exit = RecordHeader {
+            tid: tid.as_u32(),
+            pid: pid.as_u32(),
+            flags: flags.0,
+            result: i64::from(status.unwrap_or(0)),
+            ..header(RecordKind::Exit, clock::wall_ns())
+        };
+        self.told.record_exit(pid, &exit, &self.people, &mut self.recorder);
+    }
+
+    /// Forgets a process that never became the workload.
+    pub(super) fn forget(&mut self, pid: Pid) {
+        self.people.processes.remove(&pid);
+        self.people.population.remove(pid);
+    }
+
+    /// Tells what is still to be told when the workload is over.
+    pub(super) fn finish(&mut self) {
+        self.told.finish(&mut self.recorder);
+    }
+}

@@ -1,0 +1,158 @@
+//! The engine's own thread: it starts the workers, hears of the ends of processes, and sees to it that somebody receives
+//! calls even when the workers wait for calls that do not return.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::{Arc, atomic::Ordering},
+    thread::{self, Scope, ScopedJoinHandle},
+    time::Duration,
+};
+
+use crossbeam::channel::{self, Receiver, Sender};
+use nix::{
+    errno::Errno,
+    sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout},
+};
+
+use super::{
+    shared::Shared,
+    worker::{Kept, Worker},
+};
+use crate::{
+    limits,
+    ring::ProducerMemory,
+    sys::{Pid, procfs, signal},
+};
+
+/// Data of the epoll set that are no pid.
+const LISTENER: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
+
+/// How often a worker is interrupted that shall end, and how often we look for the end of a process that is near.
+const END_POLL: Duration = Duration::from_micros(200);
+
+/// See the module.
+pub(super) struct Keeper<'scope, 'env, M: ProducerMemory> {
+    shared: &'env Shared<M>,
+    ends: Arc<Epoll>,
+    scope: &'scope Scope<'scope, 'env>,
+    channel: (Sender<Kept>, Receiver<Kept>),
+    workers: Vec<ScopedJoinHandle<'scope, ()>>,
+    /// Workers wait for calls to return, and we look whether they get on.
+    is_watching: bool,
+    root_status: Option<i32>,
+}
+
+impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env, M> {
+    /// A keeper of the processes whose pidfds are in `ends`.
+    pub(super) fn new(
+        shared: &'env Shared<M>,
+        ends: Arc<Epoll>,
+        scope: &'scope Scope<'scope, 'env>,
+    ) -> Self {
+        // Without room: a call is taken at once by a thread that has nothing else to do, or goes to a new one.
+        let channel = channel::bounded(0);
+        Self { shared, ends, scope, channel, workers: Vec::new(), is_watching: false, root_status: None }
+    }
+
+    /// Keeps the engine going with so many workers, until the last process has ended; gives the wait status of the first
+    /// one.
+    ///
+    /// # Errors
+    /// What epoll(7) or the start of a thread says.
+    pub(super) fn run(mut self, workers: usize) -> io::Result<i32> {
+        let kept = self.keep(workers);
+        self.shared.end();
+        for worker in self.workers.drain(..) {
+            // The interruption is lost on a worker that is between two calls.
+            while !worker.is_finished() {
+                self.shared.kick_all();
+                thread::sleep(END_POLL);
+            }
+        }
+        kept?;
+        for pid in self.shared.book().pids() {
+            self.end(pid);
+        }
+        Ok(self.root_status.unwrap_or_else(|| await_end(self.shared.root)))
+    }
+
+    fn keep(&mut self, workers: usize) -> io::Result<()> {
+        let event = |flags, data| EpollEvent::new(flags, data);
+        self.ends.add(self.shared.listener.as_fd(), event(EpollFlags::EPOLLHUP, LISTENER))?;
+        self.ends.add(self.shared.alarm().as_fd(), event(EpollFlags::EPOLLIN, ALARM))?;
+        for _ in 0..workers {
+            self.start_worker()?;
+        }
+        let mut events = [EpollEvent::empty(); 64];
+        while !self.shared.is_over() {
+            let stall = u16::try_from(limits::STALL_MS).unwrap_or(u16::MAX);
+            let timeout = if self.is_watching { EpollTimeout::from(stall) } else { EpollTimeout::NONE };
+            let heard = match self.ends.wait(&mut events, timeout) {
+                Err(Errno::EINTR) => 0,
+                heard => heard?,
+            };
+            for event in events.iter().take(heard) {
+                match event.data() {
+                    LISTENER => self.shared.end(),
+                    ALARM => {
+                        // Whatever it holds, it is looked at now.
+                        let _ = self.shared.alarm().read();
+                        self.is_watching = true;
+                    }
+                    pid => self.end(Pid(i32::try_from(pid).unwrap_or(0))),
+                }
+            }
+            if self.is_watching {
+                self.watch()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the workers get on.
+    fn watch(&mut self) -> io::Result<()> {
+        let (waiting, stalled) = self.shared.look_at_waiters();
+        if waiting == 0 {
+            self.is_watching = !self.shared.rest();
+        } else if stalled > 0 && waiting == self.workers.len() && waiting < limits::WORKERS_MAX {
+            self.start_worker()?;
+        }
+        Ok(())
+    }
+
+    fn start_worker(&mut self) -> io::Result<()> {
+        let worker = Worker::new(self.shared, self.workers.len(), self.channel.clone());
+        let scope = self.scope;
+        let started =
+            thread::Builder::new().name("worker".into()).spawn_scoped(scope, move || worker.run(scope))?;
+        self.workers.push(started);
+        Ok(())
+    }
+
+    /// A process has ended.
+    fn end(&mut self, pid: Pid) {
+        let zombie = procfs::status_before_wait(pid);
+        let status = signal::reap(pid).or(zombie);
+        let mut book = self.shared.book();
+        if pid == self.shared.root {
+            self.root_status = self.root_status.or(status);
+            if self.shared.is_launching.load(Ordering::Acquire) {
+                // It was never the workload.
+                return book.forget(pid);
+            }
+        }
+        book.end(pid, status);
+    }
+}
+
+/// Waits for the end of our child, which is near.
+pub(super) fn await_end(pid: Pid) -> i32 {
+    loop {
+        if let Some(status) = signal::reap(pid) {
+            return status;
+        }
+        thread::sleep(END_POLL);
+    }
+}

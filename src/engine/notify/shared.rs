@@ -1,0 +1,229 @@
+//! What the threads of the notify engine share without a lock around all of it: the listener, what is wanted, and who
+//! does what at the moment.
+
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::AsFd,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use nix::sys::eventfd::EventFd;
+
+use super::{book::Book, worker::Done};
+use crate::{
+    engine::Wanted,
+    limits,
+    ring::ProducerMemory,
+    sys::{Pid, Tid, notify::Listener, signal::Kick},
+};
+
+/// A set of threads that is nearly always empty, and cheap to ask then.
+#[derive(Debug, Default)]
+pub(super) struct FewThreads {
+    count: AtomicUsize,
+    set: Mutex<HashSet<Tid>>,
+}
+
+impl FewThreads {
+    pub(super) fn add(&self, tid: Tid) {
+        let mut set = lock(&self.set);
+        set.insert(tid);
+        // Release: pairs with the Acquire in `has`. Whoever learns of the thread by the kernel, which orders more than
+        // this, sees the number.
+        self.count.store(set.len(), Ordering::Release);
+    }
+
+    pub(super) fn remove(&self, tid: Tid) -> bool {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let mut set = lock(&self.set);
+        let was_there = set.remove(&tid);
+        self.count.store(set.len(), Ordering::Release);
+        was_there
+    }
+
+    pub(super) fn has(&self, tid: Tid) -> bool {
+        self.count.load(Ordering::Acquire) != 0 && lock(&self.set).contains(&tid)
+    }
+}
+
+/// What one worker does, for whoever watches that it gets on.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// The thread; 0 for a slot that is not used.
+    tid: AtomicU64,
+    /// Since when it has been waiting for a call to return: nanoseconds since [`Shared::start`], 0 if it does not.
+    waits_since: AtomicU64,
+}
+
+/// See the module.
+pub(super) struct Shared<M: ProducerMemory> {
+    pub(super) listener: Listener,
+    pub(super) wanted: Wanted,
+    book: Mutex<Book<M>>,
+    /// The workload's first process.
+    pub(super) root: Pid,
+    /// It has not become the workload yet.
+    pub(super) is_launching: AtomicBool,
+    /// Threads whose call begins anew: its notification has been looked at before.
+    pub(super) restarting: FewThreads,
+    /// Threads whose call blocked although it should not.
+    pub(super) blocking: FewThreads,
+    /// Calls that block and are followed.
+    pub(super) blocked: AtomicUsize,
+    /// The workload is over, or the engine has failed: every thread ends.
+    is_over: AtomicBool,
+    failure: Mutex<Option<io::Error>>,
+    done: Mutex<Done>,
+    pub(super) kick: Kick,
+    start: Instant,
+    slots: Vec<Slot>,
+    /// Wakes who watches the slots, who sleeps while nobody waits.
+    alarm: EventFd,
+    is_alarmed: AtomicBool,
+}
+
+impl<M: ProducerMemory> Shared<M> {
+    pub(super) fn new(
+        (listener, wanted, root): (Listener, Wanted, Pid),
+        book: Book<M>,
+        kick: Kick,
+        alarm: EventFd,
+    ) -> Self {
+        Self {
+            listener,
+            wanted,
+            book: Mutex::new(book),
+            root,
+            is_launching: AtomicBool::new(true),
+            restarting: FewThreads::default(),
+            blocking: FewThreads::default(),
+            blocked: AtomicUsize::new(0),
+            is_over: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            done: Mutex::new(Done::default()),
+            kick,
+            start: Instant::now(),
+            slots: std::iter::repeat_with(Slot::default).take(limits::WORKERS_MAX).collect(),
+            alarm,
+            is_alarmed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book<M>> {
+        lock(&self.book)
+    }
+
+    /// What is left when every thread has ended: also what all have done, and why the engine failed if it did.
+    pub(super) fn into_parts(self) -> (Book<M>, Done, Option<io::Error>) {
+        (into_inner(self.book), into_inner(self.done), into_inner(self.failure))
+    }
+
+    /// Adds what a thread that ends has done.
+    pub(super) fn add(&self, done: &Done) {
+        lock(&self.done).add(done);
+    }
+
+    /// Ends every thread, because of this error if it is the first.
+    pub(super) fn fail(&self, error: io::Error) {
+        lock(&self.failure).get_or_insert(error);
+        self.is_over.store(true, Ordering::Release);
+        self.ring_alarm();
+    }
+
+    /// Ends every thread: the workload is over.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    pub(super) const fn alarm(&self) -> &EventFd {
+        &self.alarm
+    }
+
+    fn ring_alarm(&self) {
+        // Only a full counter fails, and then it is readable already.
+        let _ = nix::unistd::write(self.alarm.as_fd(), &1_u64.to_ne_bytes());
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Notes that the worker of this slot runs as this thread.
+    pub(super) fn occupy(&self, slot: usize, tid: Tid) {
+        if let Some(slot) = self.slots.get(slot) {
+            slot.tid.store(u64::from(tid.as_u32()), Ordering::Release);
+        }
+    }
+
+    /// Notes that the worker of this slot waits from now on for a call to return, and sees to it that somebody watches.
+    pub(super) fn begin_wait(&self, slot: usize) {
+        if let Some(slot) = self.slots.get(slot) {
+            slot.waits_since.store(self.now_ns(), Ordering::Release);
+            if !self.is_alarmed.swap(true, Ordering::AcqRel) {
+                self.ring_alarm();
+            }
+        }
+    }
+
+    pub(super) fn end_wait(&self, slot: usize) {
+        if let Some(slot) = self.slots.get(slot) {
+            slot.waits_since.store(0, Ordering::Release);
+        }
+    }
+
+    /// Interrupts the workers that have waited for too long; tells how many wait, and of those how many for too long.
+    pub(super) fn look_at_waiters(&self) -> (usize, usize) {
+        let (now, bound) = (self.now_ns(), limits::STALL_MS * 1_000_000);
+        let mut found = (0, 0);
+        for slot in &self.slots {
+            let since = slot.waits_since.load(Ordering::Acquire);
+            if since == 0 {
+                continue;
+            }
+            found.0 += 1;
+            if now.saturating_sub(since) > bound {
+                found.1 += 1;
+                self.kick_slot(slot);
+            }
+        }
+        found
+    }
+
+    /// Interrupts every worker.
+    pub(super) fn kick_all(&self) {
+        self.slots.iter().for_each(|slot| self.kick_slot(slot));
+    }
+
+    fn kick_slot(&self, slot: &Slot) {
+        let tid = i32::try_from(slot.tid.load(Ordering::Acquire)).unwrap_or(0);
+        if tid != 0 {
+            self.kick.kick(Tid(tid));
+        }
+    }
+
+    /// Nobody waits any more, so that nobody has to be watched. Tells whether that is still so.
+    pub(super) fn rest(&self) -> bool {
+        self.is_alarmed.store(false, Ordering::SeqCst);
+        self.slots.iter().all(|slot| slot.waits_since.load(Ordering::SeqCst) == 0)
+    }
+}
+
+fn into_inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Nothing that is done under these locks can panic half-way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

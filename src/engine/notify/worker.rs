@@ -1,0 +1,407 @@
+//! Threads that receive trapped calls, look at them, and answer.
+//!
+//! Most calls end here after one look. One that is kept and ends soon is followed by the worker itself; one that may
+//! block is handed to a thread of its own, so that a worker never waits for what may never happen.
+
+use std::{
+    sync::atomic::Ordering,
+    thread::Scope,
+    time::Instant,
+};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError};
+
+use super::{
+    follow::{Denied, End, Fork, follow, follow_fork, follow_through},
+    shared::Shared,
+};
+use crate::{
+    counters::EngineCounters,
+    engine::{
+        Holds, Stage, Verdict,
+        calls::{
+            CLONE_THREAD, EXECVE, clone_flags, clone_record, is_exec, is_fork, may_block, socket_of,
+            waiting_socket,
+        },
+        capture::{Reader, Seen},
+        process::{self, capture_process},
+        recorder::{header, with_call},
+        socket::capture_socket,
+    },
+    event::{CaptureBuffer, RecordFlags, RecordHeader, RecordKind},
+    limits,
+    ring::ProducerMemory,
+    sys::{
+        Pid, Tid, clock,
+        notify::{Notification, Received},
+        ptrace::{Stopped, Watch},
+        socket,
+    },
+};
+
+/// A call that is kept, with what was read of it.
+pub(super) struct Kept {
+    notification: Notification,
+    since: Instant,
+    enter_ns: u64,
+    flags: RecordFlags,
+    pid: Pid,
+    captures: CaptureBuffer,
+}
+
+impl Kept {
+    fn header(&self) -> RecordHeader {
+        let header = with_call(header(RecordKind::Syscall, self.enter_ns), &self.notification.call);
+        RecordHeader {
+            tid: self.notification.tid.as_u32(),
+            pid: self.pid.as_u32(),
+            flags: self.flags.0,
+            ..header
+        }
+    }
+}
+
+/// What a thread of the engine did.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) counters: EngineCounters,
+    pub(super) holds: Holds,
+}
+
+impl Done {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.counters.add(&other.counters);
+        self.holds.add(&other.holds);
+    }
+}
+
+/// One thread that receives calls.
+pub(super) struct Worker<'s, M: ProducerMemory> {
+    shared: &'s Shared<M>,
+    slot: usize,
+    to_followers: Sender<Kept>,
+    followers: Receiver<Kept>,
+    seen: Seen,
+    captures: CaptureBuffer,
+    exec_captures: CaptureBuffer,
+    done: Done,
+}
+
+impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
+    /// A worker that gives calls which may block to threads that take them from this channel.
+    pub(super) fn new(shared: &'s Shared<M>, slot: usize, channel: (Sender<Kept>, Receiver<Kept>)) -> Self {
+        let (to_followers, followers) = channel;
+        Self {
+            shared,
+            slot,
+            to_followers,
+            followers,
+            seen: Seen::new(),
+            captures: CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES),
+            exec_captures: CaptureBuffer::with_capacity(
+                limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
+            ),
+            done: Done::default(),
+        }
+    }
+
+    /// Receives calls until the workload is over.
+    pub(super) fn run(mut self, scope: &'scope Scope<'scope, '_>) {
+        self.shared.kick.receive();
+        self.shared.occupy(self.slot, Tid(nix::unistd::gettid().as_raw()));
+        while !self.shared.is_over() {
+            match self.shared.listener.receive() {
+                Ok(Received::Call(notification)) => self.serve(notification, Instant::now(), scope),
+                Ok(Received::Nothing) => {}
+                Err(error) => self.shared.fail(error),
+            }
+        }
+        self.shared.add(&self.done);
+    }
+
+    fn serve(&mut self, notification: Notification, since: Instant, scope: &'scope Scope<'scope, '_>) {
+        let (tid, call) = (notification.tid, &notification.call);
+        self.done.counters.stops += 1;
+        if self.shared.restarting.has(tid) {
+            self.shared.listener.let_go(notification.id);
+        } else if is_exec(call) {
+            self.exec(&notification, since);
+        } else if self.shared.is_launching.load(Ordering::Acquire) {
+            // Until the root has become the workload only its exec is the workload's.
+            self.shared.listener.let_go(notification.id);
+        } else if is_fork(call) {
+            self.fork(&notification, since);
+        } else {
+            self.call(notification, since, scope);
+        }
+    }
+
+    fn let_go(&mut self, notification: &Notification, since: Instant) {
+        self.shared.listener.let_go(notification.id);
+        self.done.holds.note(Stage::Dropped, since);
+    }
+
+    fn count(&mut self, verdict: Verdict, unread: u64) {
+        self.done.counters.reads_failed += unread;
+        verdict.count(&mut self.done.counters);
+    }
+
+    /// A call that neither starts a program nor makes a process.
+    fn call(&mut self, notification: Notification, since: Instant, scope: &'scope Scope<'scope, '_>) {
+        let enter_ns = clock::wall_ns();
+        let (tid, call) = (notification.tid, notification.call);
+        let mut reader = Reader::new(tid, &call, &mut self.seen);
+        let verdict = self.shared.wanted.judge(&call, &mut reader);
+        if verdict != Verdict::Kept {
+            let unread = reader.unread();
+            self.count(verdict, unread);
+            return self.let_go(&notification, since);
+        }
+        let mut captures =
+            std::mem::replace(&mut self.captures, CaptureBuffer::with_capacity(0));
+        captures.clear();
+        let flags = reader.capture(&mut captures);
+        let unread = reader.unread();
+        self.count(verdict, unread);
+        if !self.shared.listener.is_waiting(notification.id) {
+            // What was read may be another thread's.
+            self.done.counters.tracees_gone += 1;
+            self.captures = captures;
+            return;
+        }
+        let pid = self.shared.book().enter(tid);
+        let kept = Kept { notification, since, enter_ns, flags, pid, captures };
+        let was_cut_short = self.shared.blocking.remove(tid);
+        if was_cut_short || may_block(&call) && !self.is_socket_ready(&kept) {
+            self.hand_over(kept, scope);
+            self.captures = CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES);
+            return;
+        }
+        self.shared.begin_wait(self.slot);
+        self.captures = follow_kept(self.shared, kept, &mut self.done, |notification| {
+            follow(self.shared, notification, Watch::Result)
+        });
+        self.shared.end_wait(self.slot);
+    }
+
+    /// Whether the call is one on a socket that blocks nobody (`O_NONBLOCK`).
+    fn is_socket_ready(&self, kept: &Kept) -> bool {
+        let fd = waiting_socket(&kept.notification.call);
+        fd.and_then(|fd| socket::duplicate(kept.pid, fd).ok()).is_some_and(|fd| socket::is_nonblocking(&fd))
+    }
+
+    /// Gives the call to a thread that may wait for it.
+    fn hand_over(&mut self, kept: Kept, scope: &'scope Scope<'scope, '_>) {
+        let shared = self.shared;
+        if shared.blocked.fetch_add(1, Ordering::AcqRel) >= limits::BLOCKED_CALLS_MAX {
+            shared.blocked.fetch_sub(1, Ordering::AcqRel);
+            leave_unfollowed(shared, kept, &mut self.done);
+            return;
+        }
+        // Somebody takes it at once or not at all: what is sent into a channel without room has its receiver.
+        match self.to_followers.try_send(kept) {
+            Ok(()) => {}
+            Err(TrySendError::Full(kept) | TrySendError::Disconnected(kept)) => {
+                let lost = Kept { captures: CaptureBuffer::with_capacity(0), ..kept };
+                let more = self.followers.clone();
+                let run = move || follow_blocking(shared, kept, &more);
+                let spawned = std::thread::Builder::new().name("follower".into()).spawn_scoped(scope, run);
+                if spawned.is_err() {
+                    // What was read went with the thread that was not made.
+                    let captures = CaptureBuffer::with_capacity(0);
+                    leave_unfollowed(shared, Kept { captures, ..lost }, &mut self.done);
+                    shared.blocked.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+        }
+    }
+
+    /// A call that starts a program.
+    fn exec(&mut self, notification: &Notification, since: Instant) {
+        let enter_ns = clock::wall_ns();
+        let (tid, call) = (notification.tid, notification.call);
+        let shared = self.shared;
+        let is_launching = shared.is_launching.load(Ordering::Acquire);
+        let mut reader = Reader::new(tid, &call, &mut self.seen);
+        let verdict =
+            if is_launching { Verdict::Kept } else { shared.wanted.judge_unasked(&call, &mut reader) };
+        let mut captures = std::mem::replace(&mut self.captures, CaptureBuffer::with_capacity(0));
+        captures.clear();
+        let is_kept = verdict == Verdict::Kept;
+        let flags = if is_kept { reader.capture(&mut captures) } else { RecordFlags::default() };
+        let unread = reader.unread();
+        self.count(verdict, unread);
+        if !shared.listener.is_waiting(notification.id) {
+            self.done.counters.tracees_gone += 1;
+            self.captures = captures;
+            return;
+        }
+        let pid = shared.book().enter(tid);
+        let kept = Kept { notification: *notification, since, enter_ns, flags, pid, captures };
+        shared.begin_wait(self.slot);
+        let end = follow(shared, notification, Watch::Exec);
+        match end {
+            Ok(End::Program(stop)) => self.program(stop, &kept, is_kept),
+            Ok(End::Returned(stop, result, signal)) => {
+                if is_kept && !is_launching {
+                    write_result(shared, &kept, result, RecordFlags::default());
+                }
+                self.done.counters.note_gone(stop.detach(signal).is_err());
+            }
+            Ok(End::CutShort) => {}
+            Ok(End::Gone) => {
+                self.done.counters.tracees_gone += 1;
+                if is_kept && !is_launching {
+                    write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
+                }
+            }
+            Err(Denied) => {
+                shared.book().note_unseen_program(pid);
+                shared.listener.let_go(notification.id);
+                self.done.counters.calls_unfollowed += 1;
+                // Whether it has failed is not known: the program tells of itself by what it does.
+                shared.is_launching.store(false, Ordering::Release);
+            }
+        }
+        shared.book().leave(pid);
+        shared.end_wait(self.slot);
+        self.done.holds.note(Stage::Life, since);
+        self.captures = kept.captures;
+    }
+
+    /// A thread runs a new program. It is now the leader of its process, and the only thread.
+    fn program(&mut self, stop: Stopped, kept: &Kept, is_kept: bool) {
+        let (shared, tid) = (self.shared, stop.tid());
+        let former = stop.event_message().unwrap_or(tid);
+        let now_ns = clock::wall_ns();
+        self.exec_captures.clear();
+        let mut record = if is_kept {
+            self.exec_captures.append(&kept.captures);
+            kept.header()
+        } else {
+            RecordHeader { number: EXECVE, ..header(RecordKind::Exec, now_ns) }
+        };
+        capture_process(tid, &mut self.exec_captures);
+        record.kind = RecordKind::Exec.code();
+        record.exit_ns = now_ns;
+        (record.tid, record.pid) = (tid.as_u32(), kept.pid.as_u32());
+        record.arguments = [u64::from(former.as_u32()), 0, 0, 0, 0, 0];
+        if self.exec_captures.has_dropped() {
+            record.flags |= RecordFlags::CAPTURES_DROPPED.0;
+        }
+        {
+            let mut book = shared.book();
+            book.recorder.begin_stop(kept.since);
+            book.record_exec(kept.pid, &record, &self.exec_captures);
+        }
+        shared.is_launching.store(false, Ordering::Release);
+        self.done.counters.note_gone(stop.detach(0).is_err());
+    }
+
+    /// A call that makes a thread or a process.
+    fn fork(&mut self, notification: &Notification, since: Instant) {
+        let (tid, call) = (notification.tid, notification.call);
+        let enter_ns = clock::wall_ns();
+        let shared = self.shared;
+        let flags = clone_flags(tid, &call);
+        let is_thread = flags.is_some_and(|flags| flags & CLONE_THREAD != 0);
+        let is_wanted = shared.wanted.interest().is_call_wanted(call.abi, call.nr, &call.arguments);
+        let is_waiting = shared.listener.is_waiting(notification.id);
+        self.count(if is_wanted { Verdict::Kept } else { Verdict::NumberUnwanted }, 0);
+        if is_thread || !is_waiting {
+            return self.let_go(notification, since);
+        }
+        let pid = shared.book().enter(tid);
+        shared.begin_wait(self.slot);
+        let captures = CaptureBuffer::with_capacity(0);
+        let mut kept =
+            Kept { notification: *notification, since, enter_ns, flags: RecordFlags::default(), pid, captures };
+        match follow_fork(shared, notification) {
+            Ok(Fork::Made { parent, child, child_stop }) => {
+                let record = clone_record(clock::wall_ns(), (tid, pid), (child, Pid(child.0)), flags.unwrap_or(0));
+                let record = RecordHeader { abi: call.abi.code(), number: call.nr, ..record };
+                {
+                    let mut book = shared.book();
+                    book.recorder.begin_stop(since);
+                    book.record_fork((pid, Pid(child.0)), &record);
+                }
+                if let Some(stop) = child_stop {
+                    self.done.counters.note_gone(stop.detach(0).is_err());
+                }
+                self.done.counters.note_gone(parent.detach(0).is_err());
+            }
+            Ok(Fork::Failed) if is_wanted => {
+                kept.flags = kept.flags.with(RecordFlags::UNFOLLOWED);
+                write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
+            }
+            Ok(Fork::Failed) => {}
+            Ok(Fork::Gone) => self.done.counters.tracees_gone += 1,
+            Err(Denied) => {
+                shared.listener.let_go(notification.id);
+                self.done.counters.calls_unfollowed += 1;
+            }
+        }
+        shared.book().leave(pid);
+        shared.end_wait(self.slot);
+        self.done.holds.note(Stage::Life, since);
+    }
+}
+
+/// A thread that follows calls which may block, one after the other.
+fn follow_blocking<M: ProducerMemory>(shared: &Shared<M>, first: Kept, more: &Receiver<Kept>) {
+    let mut done = Done::default();
+    let mut next = Some(first);
+    while let Some(kept) = next {
+        follow_kept(shared, kept, &mut done, |notification| follow_through(shared, notification));
+        shared.blocked.fetch_sub(1, Ordering::AcqRel);
+        next = more.recv().ok();
+    }
+    shared.add(&done);
+}
+
+/// Follows a call in the given way, and writes its record; gives its buffer back.
+fn follow_kept<M: ProducerMemory>(
+    shared: &Shared<M>,
+    mut kept: Kept,
+    done: &mut Done,
+    follow: impl FnOnce(&Notification) -> Result<End, Denied>,
+) -> CaptureBuffer {
+    match follow(&kept.notification) {
+        Ok(End::Returned(stop, result, signal)) => {
+            if let Some(fd) = socket_of(&kept.notification.call, result) {
+                let flags = capture_socket(kept.notification.tid, kept.pid, fd, &mut kept.captures);
+                kept.flags = kept.flags.with(flags);
+            }
+            write_result(shared, &kept, result, RecordFlags::default());
+            done.counters.note_gone(stop.detach(signal).is_err());
+        }
+        Ok(End::CutShort) => {}
+        Ok(End::Gone | End::Program(_)) => {
+            done.counters.tracees_gone += 1;
+            write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
+        }
+        Err(Denied) => return leave_unfollowed(shared, kept, done),
+    }
+    done.holds.note(Stage::Kept, kept.since);
+    shared.book().leave(kept.pid);
+    kept.captures
+}
+
+/// Lets a call go whose result cannot be learnt, and writes what is known of it.
+fn leave_unfollowed<M: ProducerMemory>(shared: &Shared<M>, kept: Kept, done: &mut Done) -> CaptureBuffer {
+    done.counters.calls_unfollowed += 1;
+    write_result(shared, &kept, 0, RecordFlags::NO_RESULT.with(RecordFlags::UNFOLLOWED));
+    shared.listener.let_go(kept.notification.id);
+    done.holds.note(Stage::Kept, kept.since);
+    shared.book().leave(kept.pid);
+    kept.captures
+}
+
+/// Writes the record of a call, whose thread stands still where it is not gone.
+fn write_result<M: ProducerMemory>(shared: &Shared<M>, kept: &Kept, result: i64, flags: RecordFlags) {
+    let mut record = RecordHeader { exit_ns: clock::wall_ns(), result, ..kept.header() };
+    record.flags |= flags.0;
+    let mut book = shared.book();
+    book.recorder.begin_stop(kept.since);
+    book.record_call(&record, kept.pid, &kept.captures);
+}
