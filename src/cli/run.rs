@@ -316,9 +316,14 @@ impl Run {
 
 fn capture(plan: Plan, destination: Destination<'_>, forwarder: Forwarder) -> anyhow::Result<Report> {
     let mut forwarding = Ok(());
-    let report = pipeline::capture::<PtraceEngine>(plan, destination, |root| {
+    let on_start = |root| {
         forwarding = forwarder.forward_to(root);
-    })?;
+    };
+    let report = if env::var_os("CREANCE_NOTIFY").is_some() {
+        pipeline::capture::<crate::engine::notify::NotifyEngine>(plan, destination, on_start)?
+    } else {
+        pipeline::capture::<PtraceEngine>(plan, destination, on_start)?
+    };
     if let Err(error) = forwarding {
         say(format_args!("signals were not passed on to the workload: {error}"));
     }

@@ -72,7 +72,9 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             }
         }
         kept?;
-        for pid in self.shared.book().pids() {
+        // Not in the loop's head, where the book would stay locked.
+        let left = self.shared.book().pids();
+        for pid in left {
             self.end(pid);
         }
         Ok(self.root_status.unwrap_or_else(|| await_end(self.shared.root)))

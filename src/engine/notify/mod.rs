@@ -39,7 +39,7 @@ use crate::{
     ring::ProducerMemory,
     sys::{
         Pid,
-        launch::{Child, Image, Listening},
+        launch::{Child, FilterState, Image, Listening},
         notify::Listener,
         procfs,
         signal::Kick,
@@ -79,9 +79,9 @@ impl Engine for NotifyEngine {
         let mut book = Book::new(recorder, population, Arc::clone(&ends));
         book.admit(root);
         child.open_gate();
-        let Some(listener) = await_listener(&child) else {
+        let (filter, Some(listener)) = await_listener(&child) else {
             let root_status = keeper::await_end(root);
-            return Ok(outcome(&child, root_status, Done::default(), book));
+            return Ok(outcome(&child, None, root_status, Done::default(), book));
         };
         let listener = Listener::new(listener).map_err(EngineError::Listener)?;
         listener.set_sync_wake_up(true);
@@ -91,7 +91,7 @@ impl Engine for NotifyEngine {
         let shared = Shared::new((listener, wanted, root), book, kick, alarm);
         let root_status = thread::scope(|scope| Keeper::new(&shared, ends, scope).run(workers));
         let (book, done, failure) = shared.into_parts();
-        let outcome = outcome(&child, root_status.map_err(EngineError::Wait)?, done, book);
+        let outcome = outcome(&child, filter, root_status.map_err(EngineError::Wait)?, done, book);
         failure.map_or(Ok(outcome), |error| Err(EngineError::Listener(error)))
     }
 }
@@ -100,22 +100,28 @@ fn from_errno(errno: Errno) -> EngineError {
     EngineError::Wait(errno.into())
 }
 
-/// Waits until the first process has put its filter on; `None` if it could not.
-fn await_listener(child: &Child) -> Option<OwnedFd> {
+/// Waits until the first process has put its filter on. There is no listener if it could not.
+fn await_listener(child: &Child) -> (Option<FilterState>, Option<OwnedFd>) {
     loop {
-        if child.filter_state().is_some() {
-            return child.take_listener();
+        if let Some(state) = child.filter_state() {
+            return (Some(state), child.take_listener());
         }
         // Killed before it came to that.
         if procfs::status_before_wait(child.pid()).is_some() {
-            return None;
+            return (None, None);
         }
         thread::sleep(LAUNCH_POLL);
     }
 }
 
 /// Tells what is still to be told.
-fn outcome<M: ProducerMemory>(child: &Child, root_status: i32, done: Done, mut book: Book<M>) -> Outcome {
+fn outcome<M: ProducerMemory>(
+    child: &Child,
+    filter: Option<FilterState>,
+    root_status: i32,
+    done: Done,
+    mut book: Book<M>,
+) -> Outcome {
     let ended = Instant::now();
     book.recorder.begin_end(ended);
     book.finish();
@@ -124,7 +130,7 @@ fn outcome<M: ProducerMemory>(child: &Child, root_status: i32, done: Done, mut b
     Outcome {
         root_status,
         failure: child.failure(),
-        filter: child.filter_state(),
+        filter,
         counters,
         recorded: book.recorder.finish(),
         holds: done.holds,
