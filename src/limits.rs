@@ -66,6 +66,12 @@ pub const HISTOGRAM_NS_MAX: u64 = 60_000_000_000;
 /// How long a child waits to be seized before it gives up.
 pub const LAUNCH_MS_MAX: u64 = 10_000;
 
+/// How long the child may take that finds out what the machine permits. It takes some milliseconds.
+pub const PROBE_MS_MAX: u64 = 2_000;
+
+/// Threads that may answer notifications. More than there are CPUs gain nothing.
+pub const WORKERS_MAX: u16 = 256;
+
 /// Bytes of captures that one trapped call can have: two paths, two directories and their headers.
 pub const CALL_CAPTURE_BYTES: usize = 4 * (PATH_BYTES_MAX + 64);
 

@@ -9,6 +9,7 @@ pub mod futex;
 mod inherited;
 pub mod launch;
 pub mod memory;
+pub mod probe;
 pub mod process;
 pub mod procfs;
 pub mod ptrace;
