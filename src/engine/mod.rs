@@ -4,7 +4,9 @@
 //! process. The two never import each other. All engines produce the same records; which one runs is a detail
 //! behind [`Engine`].
 
+pub mod advice;
 mod capture;
+pub mod choice;
 mod process;
 pub mod ptrace;
 mod recorder;
