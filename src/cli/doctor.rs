@@ -82,17 +82,15 @@ impl Findings {
         for probe in Probe::ALL {
             let facts = probe.facts();
             let answer = self.probes.answer(probe);
-            let why = match answer {
-                Answer::No(Some(errno)) => format!(": {errno:?}"),
-                _ => String::new(),
-            };
-            let _ = writeln!(text, "  {:<9}{}{why}", word(answer), facts.name);
             if answer == Answer::Yes {
+                let _ = writeln!(text, "  {:<9}{}", word(answer), facts.name);
                 continue;
             }
-            let _ = writeln!(text, "           lost: {}", advice::lost(probe));
             let since = facts.since.map(|since| format!(" (Linux {since})")).unwrap_or_default();
-            let _ = writeln!(text, "         change: {}{since}", advice::change(probe));
+            let why = errno_of(answer).map(|errno| format!(": {errno}")).unwrap_or_default();
+            let _ = writeln!(text, "  {:<9}{}{since}{why}", word(answer), facts.name);
+            let _ = writeln!(text, "           lost: {}", advice::lost(probe));
+            let _ = writeln!(text, "         change: {}", advice::change(probe));
         }
         let _ = match &self.choice {
             Ok(choice) => writeln!(text, "\nengine\n  {choice}"),
@@ -129,10 +127,7 @@ impl Findings {
             json!({
                 "name": facts.key,
                 "answer": word(answer),
-                "errno": match answer {
-                    Answer::No(Some(errno)) => Some(format!("{errno:?}")),
-                    _ => None,
-                },
+                "errno": errno_of(answer),
                 "since": facts.since,
                 "lost": is_told.then(|| advice::lost(probe)),
                 "change": is_told.then(|| advice::change(probe)),
@@ -161,6 +156,13 @@ impl Findings {
             },
         });
         format!("{object}\n")
+    }
+}
+
+fn errno_of(answer: Answer) -> Option<String> {
+    match answer {
+        Answer::No(errno) => errno.map(|errno| format!("{errno:?}")),
+        _ => None,
     }
 }
 
