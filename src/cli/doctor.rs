@@ -105,7 +105,7 @@ impl Findings {
         let scope = standing.ptrace_scope.map_or_else(|| "none".into(), |scope| scope.to_string());
         let mut lines = vec![
             ("kernel", format!("Linux {} {}", standing.kernel, Abi::NATIVE.name())),
-            ("container", self.container.to_string()),
+            ("runs in", self.container.to_string()),
             ("hints", if self.hints.is_empty() { "none".into() } else { self.hints.join(" ") }),
             ("CPUs", self.cpus.to_string()),
             ("user", standing.uid.to_string()),

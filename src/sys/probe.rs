@@ -152,10 +152,10 @@ pub enum Answer {
 }
 
 impl Answer {
-    fn of<T>(result: io::Result<T>) -> Self {
+    fn of<T, E: Into<io::Error>>(result: Result<T, E>) -> Self {
         match result {
             Ok(_) => Self::Yes,
-            Err(error) => Self::No(error.raw_os_error().map(Errno::from_raw)),
+            Err(error) => Self::No(error.into().raw_os_error().map(Errno::from_raw)),
         }
     }
 
@@ -186,7 +186,7 @@ impl Probes {
         let (is_ptrace, is_admin) = capabilities();
         let mut probes: Self = [
             (Probe::ProcOthers, Answer::of(fs::read("/proc/1/status"))),
-            (Probe::MemfdSeals, Answer::of(seal().map_err(io::Error::from))),
+            (Probe::MemfdSeals, Answer::of(seal())),
             (Probe::Clone3, clone3()),
             (Probe::IoUringRefused, io_uring_refused()),
             (Probe::CapSysPtrace, Answer::of_bool(is_ptrace)),

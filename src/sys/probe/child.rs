@@ -68,7 +68,6 @@ const ATTEMPTS: [libc::c_ulong; 3] = {
 
 /// The page that both share. Zeroes are its start. All but `gate` and `stage` is Relaxed: the Release of `stage`
 /// publishes it.
-#[derive(Default)]
 #[repr(C)]
 struct Page {
     gate: AtomicU32,
@@ -90,7 +89,7 @@ pub(super) fn run(probes: &mut Probes) {
     let deadline = Instant::now() + Duration::from_millis(limits::PROBE_MS_MAX);
     let pid = child.pid;
     probes.set(Probe::Proc, Answer::of(procfs::relations(pid.leader())));
-    probes.set(Probe::ProcessVmReadv, Answer::of(read_by_call(pid).map_err(io::Error::from)));
+    probes.set(Probe::ProcessVmReadv, Answer::of(read_by_call(pid)));
     probes.set(Probe::ProcMem, Answer::of(read_by_file(pid)));
     let pidfd = PidFd::open(pid);
     if let Ok(pidfd) = &pidfd {
@@ -182,7 +181,7 @@ fn filter(probes: &mut Probes, page: &Page, pid: Pid, deadline: Instant) {
     // SAFETY: the child made this descriptor in the table that it shares with us, and never touches it again; nobody
     // else knows of it.
     let listener = unsafe { OwnedFd::from_raw_fd(fd) };
-    probes.set(Probe::SyncWakeUp, Answer::of(set_sync(&listener).map_err(io::Error::from)));
+    probes.set(Probe::SyncWakeUp, Answer::of(set_sync(&listener)));
     let answered = answer_notification(&listener, pid, deadline).map_err(io::Error::from).and_then(|()| {
         let is_done = page.wait(STAGE_DONE, deadline);
         let parent = page.parent.load(Ordering::Relaxed);
