@@ -66,6 +66,12 @@ pub const HISTOGRAM_NS_MAX: u64 = 60_000_000_000;
 /// How long a child waits to be seized before it gives up.
 pub const LAUNCH_MS_MAX: u64 = 10_000;
 
+/// How long the child may take that finds out what the machine permits. It takes some milliseconds.
+pub const PROBE_MS_MAX: u64 = 2_000;
+
+/// Threads of the notify engine that receive calls. More than there are CPUs gain nothing but that some may wait.
+pub const WORKERS_MAX: u16 = 256;
+
 /// Bytes of captures that one trapped call can have: two paths, two directories and their headers.
 pub const CALL_CAPTURE_BYTES: usize = 4 * (PATH_BYTES_MAX + 64);
 
@@ -75,9 +81,6 @@ pub const CALL_BUFFERS_RESERVED: usize = 16;
 
 /// How long a new thread is held until its creator has told of it.
 pub const NEW_TRACEE_HOLD_MS_MAX: u64 = 20;
-
-/// Threads of the notify engine that receive calls, at most.
-pub const WORKERS_MAX: usize = 64;
 
 /// Calls that block and are followed to their results at the same time by the notify engine: each keeps one of its
 /// threads.

@@ -3,6 +3,7 @@
 //! The exit status is the workload's own wherever there is one. Bad input is status 2, with one line that says what
 //! and where, and nothing has been started then.
 
+mod doctor;
 mod explain;
 mod forward;
 mod program;
@@ -44,6 +45,8 @@ enum Command {
     Run(Box<run::Run>),
     /// Show what would be trapped for some rules, and why
     Explain(explain::Explain),
+    /// Show what this machine permits, and which engine it gets
+    Doctor(doctor::Doctor),
     /// Check rule files, or show their rules in full
     Rules(rules::Rules),
 }
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Run(run) => run.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Rules(rules) => rules.run(),
     };
     match done {

@@ -17,7 +17,11 @@ use clap::{Args, ValueEnum};
 use super::{STATUS_FAILED, forward::Forwarder, program, rules, say, stats};
 use crate::{
     container::{self, ContainerIdentity},
-    engine::{Wanted, ptrace::PtraceEngine},
+    engine::{
+        Wanted,
+        choice::{Choice, EngineKind, Obstacle, Requested, Unavailable, choose},
+        ptrace::PtraceEngine,
+    },
     interest::{Funnel, Interest, UnknownCall},
     limits, link,
     pipeline::{self, Destination, Link, Plan, Report},
@@ -25,6 +29,7 @@ use crate::{
     sink::{FalcoEvents, Json, Null, Sink, Text},
     sys::{
         launch::{self, ChildFailure, Image},
+        probe::Probes,
         signal,
     },
 };
@@ -94,6 +99,15 @@ pub(super) struct Run {
     #[arg(long, value_name = "IMAGE", value_parser = container::parse_image)]
     container_image: Option<String>,
 
+    /// How the workload is watched: by seccomp notifications, by ptrace alone, or in the best way that this machine permits
+    /// (creance doctor shows which)
+    #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE")]
+    engine: Engine,
+
+    /// Threads that answer notifications, in the notify engine (default: one for each CPU)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(limits::WORKERS_MAX)))]
+    workers: Option<u16>,
+
     /// Print statistics to standard error at the end
     #[arg(long)]
     stats: bool,
@@ -114,6 +128,17 @@ enum Output {
     Falco,
     /// Nothing: only the statistics
     Null,
+}
+
+/// Which engine is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// notify where it is possible, else ptrace
+    Auto,
+    /// Seccomp notifications, with ptrace for single calls
+    Notify,
+    /// ptrace alone
+    Ptrace,
 }
 
 /// What a full ring means.
@@ -152,6 +177,8 @@ pub(super) enum UsageError {
         #[source]
         source: io::Error,
     },
+    #[error("--engine")]
+    Engine(#[source] Unavailable),
     #[error("the command holds a NUL byte")]
     Nul,
     #[error("--link {}: a directory has a slash in it: write ./{} if you mean it, or -- before the command", .0.display(), .0.display())]
@@ -178,6 +205,7 @@ impl Run {
         if !limits::is_ring_bytes(self.ring_bytes) {
             return Err(UsageError::RingBytes(self.ring_bytes).into());
         }
+        let watch = self.watch()?;
         // A write beyond a limit on file sizes (setrlimit(2)) shall fail, not kill us and the workload with us.
         signal::ignore(libc::SIGXFSZ);
         let mut forwarder = Forwarder::new().context("catching signals")?;
@@ -196,20 +224,34 @@ impl Run {
                     signal::die_by(signal);
                     return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(STATUS_FAILED)));
                 }
-                capture(plan, Destination::Link(&link), forwarder)?
+                capture(plan, Destination::Link(&link), &watch, forwarder)?
             }
             None => {
                 // Only now: a command that cannot be run leaves an older file as it is.
                 let mut sink = self.sink()?;
-                capture(plan, Destination::Sink(sink.as_mut(), self.ring_bytes), forwarder)?
+                capture(plan, Destination::Sink(sink.as_mut(), self.ring_bytes), &watch, forwarder)?
             }
         };
         report_trouble(&report);
         if self.stats {
             // A closed standard error is no reason to change the exit status.
-            let _ = io::stderr().write_all(stats::render(&report, is_audit).as_bytes());
+            let _ = io::stderr().write_all(stats::render(&report, &watch, is_audit).as_bytes());
         }
         Ok(exit(&report, &file))
+    }
+
+    /// The engine that was asked for, if it is possible here.
+    fn watch(&self) -> anyhow::Result<Watch> {
+        let engine = match self.engine {
+            Engine::Auto => None,
+            Engine::Notify => Some(EngineKind::Notify),
+            Engine::Ptrace => Some(EngineKind::Ptrace),
+        };
+        match choose(&Probes::run(), Requested { engine, is_audit: self.all }) {
+            Ok(choice) => Ok(Watch { choice, workers: self.workers }),
+            Err(unavailable) if engine.is_some() => Err(UsageError::Engine(unavailable).into()),
+            Err(unavailable) => Err(unavailable.into()),
+        }
     }
 
     fn open_link(&self, given: Option<&Path>) -> anyhow::Result<Link> {
@@ -314,15 +356,29 @@ impl Run {
     }
 }
 
-fn capture(plan: Plan, destination: Destination<'_>, forwarder: Forwarder) -> anyhow::Result<Report> {
+/// How a workload is watched.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// The engine, and why it is taken.
+    pub(super) choice: Choice,
+    /// How many threads answer notifications; `None` for one on each CPU.
+    pub(super) workers: Option<u16>,
+}
+
+fn capture(
+    plan: Plan,
+    destination: Destination<'_>,
+    watch: &Watch,
+    forwarder: Forwarder,
+) -> anyhow::Result<Report> {
     let mut forwarding = Ok(());
-    let on_start = |root| {
-        forwarding = forwarder.forward_to(root);
-    };
-    let report = if env::var_os("CREANCE_NOTIFY").is_some() {
-        pipeline::capture::<crate::engine::notify::NotifyEngine>(plan, destination, on_start)?
-    } else {
-        pipeline::capture::<PtraceEngine>(plan, destination, on_start)?
+    let on_start = |root| forwarding = forwarder.forward_to(root);
+    let report = match watch.choice.engine {
+        EngineKind::Ptrace => pipeline::capture::<PtraceEngine>(plan, destination, on_start)?,
+        engine @ EngineKind::Notify => {
+            let obstacles = vec![Obstacle::NotBuilt(engine)];
+            return Err(Unavailable { engine, obstacles }.into());
+        }
     };
     if let Err(error) = forwarding {
         say(format_args!("signals were not passed on to the workload: {error}"));

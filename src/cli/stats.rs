@@ -4,16 +4,25 @@ use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-use crate::{counters::EngineCounters, engine::Stage, pipeline::Report};
+use super::run::Watch;
+use crate::{
+    counters::EngineCounters,
+    engine::{Stage, choice::EngineKind},
+    pipeline::Report,
+};
 
 /// The table, a line per figure. An audit shows what share of all calls each stage of the funnel lets through.
-pub(super) fn render(report: &Report, is_audit: bool) -> String {
+pub(super) fn render(report: &Report, watch: &Watch, is_audit: bool) -> String {
     let (engine, recorded) = (&report.outcome.counters, &report.outcome.recorded);
     let mut text = String::from("creance: statistics\n");
     let mut line = |name: &str, value: String| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {name:<26}{value}");
     };
+    line("engine", watch.choice.to_string());
+    if watch.choice.engine == EngineKind::Notify {
+        line("workers", watch.workers.map_or_else(|| "one for each CPU".into(), |count| count.to_string()));
+    }
     for (name, value) in if is_audit { audited(engine) } else { trapped(engine) } {
         line(name, value);
     }

@@ -4,8 +4,10 @@
 //! process. The two never import each other. All engines produce the same records; which one runs is a detail
 //! behind [`Engine`].
 
+pub mod advice;
 mod calls;
 mod capture;
+pub mod choice;
 mod process;
 pub mod notify;
 pub mod ptrace;

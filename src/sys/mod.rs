@@ -10,6 +10,7 @@ mod inherited;
 pub mod launch;
 pub mod memory;
 pub mod notify;
+pub mod probe;
 pub mod process;
 pub mod procfs;
 pub mod ptrace;

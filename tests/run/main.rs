@@ -5,6 +5,7 @@
 mod support;
 
 mod arguments;
+mod doctor;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
 mod inherited;

@@ -1,0 +1,287 @@
+//! Which engine watches a workload, and why: a pure function of what the machine permits and what was asked for.
+//!
+//! The notify engine is taken only where everything that it needs has been seen to work; ptrace wherever nothing that
+//! it needs has been seen to fail. Read `advice.rs` for what each thing is needed for.
+
+use std::fmt;
+
+use super::advice::change;
+use crate::sys::probe::{Answer, Probe, Probes};
+
+/// Whether this build has the notify engine.
+const HAS_NOTIFY: bool = true;
+
+/// What the notify engine cannot do without.
+const NOTIFY_NEEDS: [Probe; 6] = [
+    Probe::Filter,
+    Probe::Listener,
+    Probe::Notification,
+    Probe::WaitKillable,
+    Probe::Seize,
+    Probe::MemfdSeals,
+];
+
+/// What the ptrace engine cannot do without.
+const PTRACE_NEEDS: [Probe; 5] =
+    [Probe::Filter, Probe::Seize, Probe::Trace, Probe::SyscallInfo, Probe::MemfdSeals];
+
+/// An engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// Seccomp notifications, with ptrace for single calls.
+    Notify,
+    /// ptrace(2) alone.
+    Ptrace,
+}
+
+impl EngineKind {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Notify => "notify",
+            Self::Ptrace => "ptrace",
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requested {
+    /// The engine; `None` for the best that there is.
+    pub engine: Option<EngineKind>,
+    /// Every call is trapped. A notified call is interrupted to learn its result, and some calls, such as
+    /// epoll_wait(2), do not start again by themselves (signal(7)): so that takes ptrace.
+    pub is_audit: bool,
+}
+
+/// What stands in the way of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The machine does not permit what it needs.
+    Machine(Probe, Answer),
+    /// Every call is to be trapped: see [`Requested::is_audit`].
+    Audit,
+    /// It is not in this build.
+    NotBuilt(EngineKind),
+}
+
+/// The engine that is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Which.
+    pub engine: EngineKind,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why an engine is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// It was asked for.
+    Asked,
+    /// It costs the workload least, and the machine permits it.
+    Best,
+    /// A better one is impossible: what stands in its way.
+    Instead(Vec<Obstacle>),
+}
+
+/// An engine that is impossible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// Which: the one that was asked for, else the one that needs least.
+    pub engine: EngineKind,
+    /// What stands in its way.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// Chooses.
+///
+/// # Errors
+/// [`Unavailable`] if the engine that was asked for is impossible, or all are.
+pub fn choose(probes: &Probes, requested: Requested) -> Result<Choice, Unavailable> {
+    choose_from(probes, requested, HAS_NOTIFY)
+}
+
+fn choose_from(probes: &Probes, requested: Requested, has_notify: bool) -> Result<Choice, Unavailable> {
+    let in_the_way = |engine| match engine {
+        EngineKind::Notify if !has_notify => vec![Obstacle::NotBuilt(engine)],
+        EngineKind::Notify if requested.is_audit => vec![Obstacle::Audit],
+        EngineKind::Notify => missing(probes, &NOTIFY_NEEDS, |answer| answer != Answer::Yes),
+        EngineKind::Ptrace => missing(probes, &PTRACE_NEEDS, |answer| matches!(answer, Answer::No(_))),
+    };
+    let take = |engine, why| match in_the_way(engine) {
+        obstacles if obstacles.is_empty() => Ok(Choice { engine, why }),
+        obstacles => Err(Unavailable { engine, obstacles }),
+    };
+    match requested.engine {
+        Some(engine) => take(engine, Why::Asked),
+        None => take(EngineKind::Notify, Why::Best)
+            .or_else(|notify| take(EngineKind::Ptrace, Why::Instead(notify.obstacles))),
+    }
+}
+
+/// What of `needs` is missing. What was not tried is not told beside its cause.
+fn missing(probes: &Probes, needs: &[Probe], is_missing: impl Fn(Answer) -> bool) -> Vec<Obstacle> {
+    let answers = || needs.iter().map(|&probe| (probe, probes.answer(probe)));
+    let has_cause = answers().any(|(_, answer)| matches!(answer, Answer::No(_)));
+    answers()
+        .filter(|&(_, answer)| is_missing(answer) && !(has_cause && answer == Answer::Untried))
+        .map(|(probe, answer)| Obstacle::Machine(probe, answer))
+        .collect()
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Machine(probe, answer) => {
+                let facts = probe.facts();
+                write!(f, "no {}", facts.name)?;
+                match (facts.since, answer) {
+                    (Some(since), Answer::No(Some(errno))) => write!(f, " ({errno:?}; Linux {since})"),
+                    (Some(since), _) => write!(f, " (Linux {since})"),
+                    (None, Answer::No(Some(errno))) => write!(f, " ({errno:?})"),
+                    (None, _) => Ok(()),
+                }
+            }
+            Self::Audit => f.write_str("it cannot trap every call, as some do not survive an interruption"),
+            Self::NotBuilt(engine) => write!(f, "this build has no {} engine", engine.name()),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.engine.name())?;
+        match &self.why {
+            Why::Asked => f.write_str("asked for"),
+            Why::Best => f.write_str("everything that it needs works here"),
+            Why::Instead(obstacles) => {
+                f.write_str("notify is impossible: ")?;
+                listed(f, obstacles)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} engine is impossible here: ", self.engine.name())?;
+        listed(f, &self.obstacles)?;
+        // One piece of advice: the later obstacles tend to go with the first.
+        match self.obstacles.first() {
+            Some(Obstacle::Machine(probe, _)) => write!(f, "; {}", change(*probe)),
+            Some(Obstacle::Audit) => f.write_str("; use --engine ptrace or leave out --all"),
+            Some(Obstacle::NotBuilt(_)) | None => f.write_str("; use --engine auto"),
+        }
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+fn listed(f: &mut fmt::Formatter<'_>, obstacles: &[Obstacle]) -> fmt::Result {
+    for (index, obstacle) in obstacles.iter().enumerate() {
+        write!(f, "{}{obstacle}", if index > 0 { ", " } else { "" })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    const AUTO: Requested = Requested { engine: None, is_audit: false };
+
+    /// A machine that permits everything but these.
+    fn machine_without(refused: &[(Probe, Answer)]) -> Probes {
+        Probe::ALL.into_iter().map(|probe| (probe, Answer::Yes)).chain(refused.iter().copied()).collect()
+    }
+
+    fn auto(refused: &[(Probe, Answer)]) -> Result<EngineKind, EngineKind> {
+        choose_from(&machine_without(refused), AUTO, true)
+            .map(|choice| choice.engine)
+            .map_err(|unavailable| unavailable.engine)
+    }
+
+    const fn no(probe: Probe) -> (Probe, Answer) {
+        (probe, Answer::No(Some(Errno::EPERM)))
+    }
+
+    #[test]
+    fn the_engine_follows_from_what_is_missing() {
+        use EngineKind::{Notify, Ptrace};
+        let old_kernel = vec![no(Probe::WaitKillable), no(Probe::SyncWakeUp), no(Probe::PidfdExitInfo)];
+        let cases = [
+            (vec![], Ok(Notify)),
+            (vec![no(Probe::SyncWakeUp)], Ok(Notify)),
+            (vec![no(Probe::FilterKeepsPrivileges), no(Probe::PidfdGetfd)], Ok(Notify)),
+            (vec![no(Probe::Trace)], Ok(Notify)),
+            (old_kernel, Ok(Ptrace)),
+            (vec![(Probe::Listener, Answer::No(Some(Errno::EBUSY)))], Ok(Ptrace)),
+            (vec![no(Probe::Notification)], Ok(Ptrace)),
+            (vec![no(Probe::Seize)], Err(Ptrace)),
+            (vec![no(Probe::Filter)], Err(Ptrace)),
+            (vec![no(Probe::WaitKillable), no(Probe::SyscallInfo)], Err(Ptrace)),
+        ];
+        for (refused, engine) in cases {
+            assert_eq!(auto(&refused), engine, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_tried_rules_out_notify_but_not_ptrace() {
+        let choice = choose_from(&Probes::default(), AUTO, true).unwrap();
+        assert_eq!(choice.engine, EngineKind::Ptrace);
+        assert!(matches!(choice.why, Why::Instead(obstacles) if obstacles.len() == NOTIFY_NEEDS.len()));
+    }
+
+    #[test]
+    fn an_audit_takes_ptrace_and_refuses_notify() {
+        let probes = machine_without(&[]);
+        let audit = Requested { is_audit: true, ..AUTO };
+        let choice = choose_from(&probes, audit, true).unwrap();
+        assert_eq!((choice.engine, choice.why), (EngineKind::Ptrace, Why::Instead(vec![Obstacle::Audit])));
+        let asked = Requested { engine: Some(EngineKind::Notify), ..audit };
+        let error = choose_from(&probes, asked, true).unwrap_err();
+        assert_eq!(error.obstacles, [Obstacle::Audit]);
+        assert!(error.to_string().contains("leave out --all"), "{error}");
+    }
+
+    #[test]
+    fn an_engine_that_is_asked_for_is_taken_or_refused_with_all_that_is_missing() {
+        let asked = |engine| Requested { engine: Some(engine), ..AUTO };
+        let probes = machine_without(&[]);
+        for engine in [EngineKind::Notify, EngineKind::Ptrace] {
+            let choice = choose_from(&probes, asked(engine), true).unwrap();
+            assert_eq!((choice.engine, choice.why), (engine, Why::Asked));
+        }
+        let error = choose_from(
+            &machine_without(&[
+                (Probe::Listener, Answer::No(Some(Errno::EBUSY))),
+                (Probe::Notification, Answer::Untried),
+                (Probe::WaitKillable, Answer::No(Some(Errno::EINVAL))),
+            ]),
+            asked(EngineKind::Notify),
+            true,
+        )
+        .unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.obstacles.len(), 2, "{text}");
+        for part in ["notify", "EBUSY", "5.0", "EINVAL", "5.19", "runtime"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_build_without_notify_says_so() {
+        let probes = machine_without(&[]);
+        let choice = choose_from(&probes, AUTO, false).unwrap();
+        assert_eq!(choice.to_string(), "ptrace: notify is impossible: this build has no notify engine");
+        let asked = Requested { engine: Some(EngineKind::Notify), ..AUTO };
+        let error = choose_from(&probes, asked, false).unwrap_err();
+        assert!(error.to_string().contains("this build has no notify engine"), "{error}");
+    }
+}
