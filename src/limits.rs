@@ -29,6 +29,12 @@ pub const STRUCT_BYTES_MAX: usize = 128;
 /// Captures in one record.
 pub const CAPTURES_MAX: usize = 24;
 
+/// Bytes read of a `/proc/TID/stat`: 52 fields, of which a name has 64 bytes and the numbers up to 20 digits.
+pub const PROC_STAT_BYTES_MAX: usize = 2048;
+
+/// Control groups above that of this process whose quotas are looked at.
+pub const CGROUP_DEPTH_MAX: usize = 64;
+
 /// Longest record, header and captures together. An exec with every text at its bound fits.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
