@@ -230,6 +230,16 @@ impl Interest {
         Ok(Self::of_table(&tests))
     }
 
+    /// The same interest, and that in every call that `more` wants for some arguments, whatever its arguments.
+    #[must_use]
+    pub fn and_calls_of(mut self, more: &Self) -> Self {
+        self.x86_64.widen(Abi::X86_64, &more.x86_64);
+        self.i386.widen(Abi::I386, &more.i386);
+        self.x32.widen(Abi::X32, &more.x32);
+        self.aarch64.widen(Abi::Aarch64, &more.aarch64);
+        self
+    }
+
     /// The interest in the calls of a funnel.
     fn of_funnel(calls: &[CallFunnel]) -> Self {
         let tests = calls.iter().map(|call| (call.name, call.registers.clone())).collect();
@@ -357,6 +367,14 @@ impl Table {
         if let Some(bits) = self.wanted.get_mut(word) {
             *bits = if is_wanted { *bits | bit } else { *bits & !bit };
         }
+    }
+
+    /// Adds the calls of another table, without its tests.
+    fn widen(&mut self, abi: Abi, more: &Self) {
+        for (word, more) in self.wanted.iter_mut().zip(more.wanted) {
+            *word |= more;
+        }
+        self.conditional.retain(|(nr, _)| !more.is_wanted(abi, *nr));
     }
 
     fn is_wanted(&self, abi: Abi, nr: SyscallNr) -> bool {
@@ -509,6 +527,18 @@ mod tests {
         assert_eq!(lost.to_string(), "no ABI has a system call named \"x\"");
         let found = UnknownCall { name: "opnat".to_owned(), nearest: Some("openat") };
         assert!(found.to_string().ends_with("; did you mean \"openat\"?"));
+    }
+
+    #[test]
+    fn calls_that_are_added_are_wanted_whatever_their_arguments() {
+        let more = Interest::of_names(&["dup2", "getppid"]).unwrap();
+        let interest = Interest::built_in().and_calls_of(&more);
+        for name in ["dup2", "getppid"] {
+            assert!(interest.is_call_wanted(Abi::X86_64, nr(Abi::X86_64, name), &[9; 6]), "{name}");
+        }
+        assert!(!interest.is_call_wanted(Abi::NATIVE, nr(Abi::NATIVE, "dup3"), &[9; 6]));
+        assert!(is_named_wanted(&interest, Abi::NATIVE, "openat"));
+        assert!(!is_named_wanted(&interest, Abi::NATIVE, "read"));
     }
 
     #[test]

@@ -82,6 +82,18 @@ pub const CALL_BUFFERS_RESERVED: usize = 16;
 /// How long a new thread is held until its creator has told of it.
 pub const NEW_TRACEE_HOLD_MS_MAX: u64 = 20;
 
+/// Stops of one thread, without another's between them, after which it shares a CPU with the tracer.
+pub const PLACEMENT_STOPS_MIN: u32 = 8;
+
+/// Longest time between two such stops. Whoever stops less often gains little.
+pub const PLACEMENT_GAP_US_MAX: u64 = 1_000;
+
+/// How often it is looked whether that thread has gone quiet: it then keeps its one CPU for twice as long at most.
+pub const PLACEMENT_LOOK_MS: u64 = 5;
+
+/// Looks after which a thread that stays busy is let go for some stops, so that the kernel can choose another CPU.
+pub const PLACEMENT_LOOKS_MAX: u32 = 20;
+
 /// Threads whose end is remembered because nobody has told of their beginning.
 pub const EARLY_ENDS_MAX: usize = 1024;
 

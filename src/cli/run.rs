@@ -17,7 +17,10 @@ use clap::{Args, ValueEnum};
 use super::{STATUS_FAILED, forward::Forwarder, program, rules, say, stats};
 use crate::{
     container::{self, ContainerIdentity},
-    engine::{Wanted, ptrace::PtraceEngine},
+    engine::{
+        Wanted,
+        ptrace::{self, PtraceEngine},
+    },
     interest::{Funnel, Interest, UnknownCall},
     limits, link,
     pipeline::{self, Destination, Link, Plan, Report},
@@ -82,6 +85,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "BYTES", default_value_t = limits::RING_BYTES_DEFAULT)]
     ring_bytes: usize,
 
+    /// Whether a thread that stops often shares a CPU with creance for the while: a stop takes a fraction of the time then
+    #[arg(long, value_enum, default_value_t = Placement::Auto, value_name = "POLICY")]
+    placement: Placement,
+
     /// The container that Falco is told of (default: found from ECS, Docker, containerd or the control group)
     #[arg(long, value_name = "ID", value_parser = container::parse_id)]
     container_id: Option<String>,
@@ -125,6 +132,15 @@ enum OnFull {
     Drop,
 }
 
+/// Whether creance chooses CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Placement {
+    /// Where there are several CPUs, and what was chosen can always be undone
+    Auto,
+    /// Never
+    Off,
+}
+
 /// How long the workload is held for a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
@@ -165,7 +181,10 @@ pub(super) enum UsageError {
 impl Run {
     /// Runs the workload; gives its exit status, or does not return if a signal killed it.
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let wanted = self.wanted()?;
+        let mut wanted = self.wanted()?;
+        if self.placement == Placement::Auto && ptrace::can_place() {
+            wanted = wanted.with_placement();
+        }
         let Some(name) = self.command.first() else { return Err(UsageError::Nul.into()) };
         let file = match program::find(name) {
             Ok(file) => file,
