@@ -8,7 +8,7 @@ pub struct EngineCounters {
     /// Calls of the workload that the filter trapped. Each of them is one of the unwanted, the dropped or the kept.
     pub calls_trapped: u64,
     /// Trapped calls that turned out not to be wanted, by their numbers or their registers: calls of a foreign ABI, all of
-    /// which are trapped, and in an audit native ones.
+    /// which are trapped; those that are trapped for placement; and in an audit native ones.
     pub calls_unwanted: u64,
     /// The unwanted calls that are so by their numbers alone.
     pub calls_number_unwanted: u64,
@@ -20,6 +20,8 @@ pub struct EngineCounters {
     pub tracees_created: u64,
     /// Threads that were gone when they were asked something. Their records say so.
     pub tracees_gone: u64,
+    /// Times that a thread was stuck to one CPU together with the tracer.
+    pub pairs_stuck: u64,
     /// Requests that the kernel refused for another reason.
     pub requests_refused: u64,
     /// Arguments whose memory could not be read.
@@ -40,6 +42,7 @@ impl EngineCounters {
             calls_kept,
             tracees_created,
             tracees_gone,
+            pairs_stuck,
             requests_refused,
             reads_failed,
             calls_unfollowed,
@@ -52,6 +55,7 @@ impl EngineCounters {
         self.calls_kept += *calls_kept;
         self.tracees_created += *tracees_created;
         self.tracees_gone += *tracees_gone;
+        self.pairs_stuck += *pairs_stuck;
         self.requests_refused += *requests_refused;
         self.reads_failed += *reads_failed;
         self.calls_unfollowed += *calls_unfollowed;

@@ -230,6 +230,16 @@ impl Interest {
         Ok(Self::of_table(&tests))
     }
 
+    /// The same interest, and that in every call that `more` wants.
+    #[must_use]
+    pub fn and_calls_of(mut self, more: &Self) -> Self {
+        self.x86_64.widen(Abi::X86_64, &more.x86_64);
+        self.i386.widen(Abi::I386, &more.i386);
+        self.x32.widen(Abi::X32, &more.x32);
+        self.aarch64.widen(Abi::Aarch64, &more.aarch64);
+        self
+    }
+
     /// The interest in the calls of a funnel.
     fn of_funnel(calls: &[CallFunnel]) -> Self {
         let tests = calls.iter().map(|call| (call.name, call.registers.clone())).collect();
@@ -238,6 +248,18 @@ impl Interest {
             abi::number(Abi::NATIVE, call.name).map(|number| (number, call.formula.clone()))
         });
         Self { formulas: numbered.collect(), ..Self::of_table(&tests) }
+    }
+
+    /// The interest in the calls that start a program or make a process, for an engine that nothing else tells of them.
+    #[must_use]
+    pub fn life_of_processes() -> Self {
+        const CLONE_THREAD: u64 = 0x0001_0000;
+        let makes_process =
+            Condition { argument: 0, width: Width::Full64, test: Test::MaskedEq(CLONE_THREAD), value: 0 };
+        // The flags of clone3 lie in memory.
+        let always = ["execve", "execveat", "fork", "vfork", "clone3"].map(|name| (name, RegisterTest::ALWAYS));
+        let clone = ("clone", RegisterTest::any_of(vec![vec![makes_process]]));
+        Self::of_table(&always.into_iter().chain([clone]).collect())
     }
 
     /// The interest in every call of every ABI.
@@ -263,27 +285,6 @@ impl Interest {
             aarch64: Table::of_names(Abi::Aarch64, tests),
             formulas: BTreeMap::new(),
         }
-    }
-
-    /// The same interest, and natively in every call that starts a program or makes a process: an engine that nothing
-    /// else tells of them follows the life of processes by these.
-    #[must_use]
-    pub fn with_life_of_processes(&self) -> Self {
-        const CLONE_THREAD: u64 = 0x0001_0000;
-        let makes_process = Condition {
-            argument: 0,
-            width: Width::Full64,
-            test: Test::MaskedEq(CLONE_THREAD),
-            value: 0,
-        };
-        let mut wider = self.clone();
-        let Some(table) = wider.table_mut(Abi::NATIVE) else { return wider };
-        for name in ["execve", "execveat", "fork", "vfork", "clone3"] {
-            table.widen(Abi::NATIVE, name, &RegisterTest::ALWAYS);
-        }
-        // The flags of clone3 lie in memory.
-        table.widen(Abi::NATIVE, "clone", &RegisterTest::any_of(vec![vec![makes_process]]));
-        wider
     }
 
     /// Tells whether a call with this number can matter, for some register arguments. Looks up one bit.
@@ -327,16 +328,6 @@ impl Interest {
         let named = numbers(native).filter(|&nr| abi::number_name(native, nr).is_some());
         let wanted = named.filter(|&nr| table.is_wanted(native, nr));
         NativeCalls::Only(wanted.map(|nr| (nr, table.register_test(nr).unwrap_or(&ALWAYS))).collect())
-    }
-
-    const fn table_mut(&mut self, abi: Abi) -> Option<&mut Table> {
-        match abi {
-            Abi::X86_64 => Some(&mut self.x86_64),
-            Abi::I386 => Some(&mut self.i386),
-            Abi::X32 => Some(&mut self.x32),
-            Abi::Aarch64 => Some(&mut self.aarch64),
-            Abi::Other => None,
-        }
     }
 
     const fn table(&self, abi: Abi) -> Option<&Table> {
@@ -383,28 +374,25 @@ impl Table {
         table
     }
 
-    /// Wants a call when its registers pass this test too.
-    fn widen(&mut self, abi: Abi, name: &str, test: &RegisterTest) {
-        let Some(nr) = abi::number(abi, name) else { return };
-        let at = self.conditional.binary_search_by_key(&nr, |(nr, _)| *nr);
-        if !self.is_wanted(abi, nr) {
-            self.set(abi, nr, true);
-            if let Err(at) = at
-                && !test.is_always()
-            {
-                self.conditional.insert(at, (nr, test.clone()));
-            }
-        } else if let Ok(at) = at
-            && let Some((_, known)) = self.conditional.get_mut(at)
-        {
-            known.widen(test);
-        }
-    }
-
     fn set(&mut self, abi: Abi, nr: SyscallNr, is_wanted: bool) {
         let Some((word, bit)) = bit_of(abi, nr) else { return };
         if let Some(bits) = self.wanted.get_mut(word) {
             *bits = if is_wanted { *bits | bit } else { *bits & !bit };
+        }
+    }
+
+    /// Adds the calls of another table: one that both have is wanted when either test passes.
+    fn widen(&mut self, abi: Abi, more: &Self) {
+        for nr in numbers(abi).filter(|&nr| more.is_wanted(abi, nr)) {
+            let test = more.register_test(nr).unwrap_or(&ALWAYS);
+            let at = self.conditional.binary_search_by_key(&nr, |(nr, _)| *nr);
+            if !self.is_wanted(abi, nr) {
+                self.set(abi, nr, true);
+                let at = at.unwrap_or_else(|at| at);
+                self.conditional.insert(at, (nr, test.clone()));
+            } else if let Some((_, known)) = at.ok().and_then(|at| self.conditional.get_mut(at)) {
+                known.widen(test);
+            }
         }
     }
 
@@ -558,6 +546,18 @@ mod tests {
         assert_eq!(lost.to_string(), "no ABI has a system call named \"x\"");
         let found = UnknownCall { name: "opnat".to_owned(), nearest: Some("openat") };
         assert!(found.to_string().ends_with("; did you mean \"openat\"?"));
+    }
+
+    #[test]
+    fn calls_that_are_added_are_wanted_whatever_their_arguments() {
+        let more = Interest::of_names(&["dup2", "getppid"]).unwrap();
+        let interest = Interest::built_in().and_calls_of(&more);
+        for name in ["dup2", "getppid"] {
+            assert!(interest.is_call_wanted(Abi::X86_64, nr(Abi::X86_64, name), &[9; 6]), "{name}");
+        }
+        assert!(!interest.is_call_wanted(Abi::NATIVE, nr(Abi::NATIVE, "dup3"), &[9; 6]));
+        assert!(is_named_wanted(&interest, Abi::NATIVE, "openat"));
+        assert!(!is_named_wanted(&interest, Abi::NATIVE, "read"));
     }
 
     #[test]

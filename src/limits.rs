@@ -29,6 +29,12 @@ pub const STRUCT_BYTES_MAX: usize = 128;
 /// Captures in one record.
 pub const CAPTURES_MAX: usize = 24;
 
+/// Bytes read of a `/proc/TID/stat`: 52 fields, of which a name has 64 bytes and the numbers up to 20 digits.
+pub const PROC_STAT_BYTES_MAX: usize = 2048;
+
+/// Control groups above that of this process whose quotas are looked at.
+pub const CGROUP_DEPTH_MAX: usize = 64;
+
 /// Longest record, header and captures together. An exec with every text at its bound fits.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
@@ -89,6 +95,18 @@ pub const BLOCKED_CALLS_MAX: usize = 256;
 /// How long a thread of the notify engine may wait for a call that should not block until another one receives calls in
 /// its place.
 pub const STALL_MS: u64 = 20;
+
+/// Stops of one thread, without another's between them, after which it shares a CPU with the tracer.
+pub const PLACEMENT_STOPS_MIN: u32 = 8;
+
+/// Longest time between two such stops. Whoever stops less often gains little.
+pub const PLACEMENT_GAP_US_MAX: u64 = 1_000;
+
+/// How often it is looked whether that thread has gone quiet: it then keeps its one CPU for twice as long at most.
+pub const PLACEMENT_LOOK_MS: u64 = 5;
+
+/// Looks after which a thread that stays busy is let go for some stops, so that the kernel can choose another CPU.
+pub const PLACEMENT_LOOKS_MAX: u32 = 20;
 
 /// Threads whose end is remembered because nobody has told of their beginning.
 pub const EARLY_ENDS_MAX: usize = 1024;

@@ -19,7 +19,7 @@ use crate::{
     counters::ConsumerCounters,
     decode::Decoder,
     engine::{
-        Engine, EngineError, FullRing, LaunchError, Outcome, Population, Recorder, Wanted, histogram_ns,
+        Engine, EngineError, FullRing, LaunchError, Outcome, Population, Recorder, Setup, Wanted, histogram_ns,
         snapshot,
     },
     event::Record,
@@ -72,6 +72,8 @@ pub struct Plan {
     pub image: Image,
     /// The calls that are trapped, and those that are kept.
     pub wanted: Wanted,
+    /// How many threads answer notifications; `None` for as many as are of use.
+    pub workers: Option<u16>,
     /// How long one stop may be held for room in the ring.
     pub hold_max: Duration,
 }
@@ -190,7 +192,7 @@ pub fn capture<E: Engine>(
     mut destination: Destination<'_>,
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
-    let Plan { image, wanted, hold_max } = plan;
+    let Plan { image, wanted, workers, hold_max } = plan;
     let (memory, presence, population) = match &destination {
         Destination::Sink(_, ring_bytes) => {
             let memory = Memfd::create(*ring_bytes).map_err(PipelineError::Ring)?;
@@ -210,7 +212,7 @@ pub fn capture<E: Engine>(
     let engine = thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let engine = match E::launch(&image, wanted, population) {
+            let engine = match E::launch(&image, wanted, Setup { population, workers }) {
                 Ok(engine) => engine,
                 Err(error) => {
                     // The receiver waits for this one message.

@@ -19,8 +19,9 @@ use crate::{
     container::{self, ContainerIdentity},
     engine::{
         Wanted,
-        choice::{Choice, EngineKind, Obstacle, Requested, Unavailable, choose},
-        ptrace::PtraceEngine,
+        choice::{Choice, EngineKind, Requested, Unavailable, choose},
+        notify::NotifyEngine,
+        ptrace::{self, PtraceEngine},
     },
     interest::{Funnel, Interest, UnknownCall},
     limits, link,
@@ -87,6 +88,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "BYTES", default_value_t = limits::RING_BYTES_DEFAULT)]
     ring_bytes: usize,
 
+    /// Whether a thread that stops often shares a CPU with creance for the while: a stop takes a fraction of the time then
+    #[arg(long, value_enum, default_value_t = Placement::Auto, value_name = "POLICY")]
+    placement: Placement,
+
     /// The container that Falco is told of (default: found from ECS, Docker, containerd or the control group)
     #[arg(long, value_name = "ID", value_parser = container::parse_id)]
     container_id: Option<String>,
@@ -150,6 +155,15 @@ enum OnFull {
     Drop,
 }
 
+/// Whether creance chooses CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Placement {
+    /// Where there are several CPUs, and what was chosen can always be undone
+    Auto,
+    /// Never
+    Off,
+}
+
 /// How long the workload is held for a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
@@ -192,7 +206,10 @@ pub(super) enum UsageError {
 impl Run {
     /// Runs the workload; gives its exit status, or does not return if a signal killed it.
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let wanted = self.wanted()?;
+        let mut wanted = self.wanted()?;
+        if self.placement == Placement::Auto && ptrace::can_place() {
+            wanted = wanted.with_placement();
+        }
         let Some(name) = self.command.first() else { return Err(UsageError::Nul.into()) };
         let file = match program::find(name) {
             Ok(file) => file,
@@ -214,7 +231,7 @@ impl Run {
             OnFull::Drop => Duration::ZERO,
         };
         let is_audit = wanted.is_audit();
-        let plan = Plan { image, wanted, hold_max };
+        let plan = Plan { image, wanted, workers: self.workers, hold_max };
         let report = match &self.link {
             Some(directory) => {
                 let link = self.open_link(directory.as_deref())?;
@@ -375,10 +392,7 @@ fn capture(
     let on_start = |root| forwarding = forwarder.forward_to(root);
     let report = match watch.choice.engine {
         EngineKind::Ptrace => pipeline::capture::<PtraceEngine>(plan, destination, on_start)?,
-        engine @ EngineKind::Notify => {
-            let obstacles = vec![Obstacle::NotBuilt(engine)];
-            return Err(Unavailable { engine, obstacles }.into());
-        }
+        EngineKind::Notify => pipeline::capture::<NotifyEngine>(plan, destination, on_start)?,
     };
     if let Err(error) = forwarding {
         say(format_args!("signals were not passed on to the workload: {error}"));

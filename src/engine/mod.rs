@@ -72,15 +72,24 @@ impl Population {
     }
 }
 
+/// What an engine is given besides what is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Which processes run: the engine keeps it up to date.
+    pub population: Population,
+    /// How many threads answer notifications, in an engine that has several; `None` for as many as are of use.
+    pub workers: Option<u16>,
+}
+
 /// A way to capture a workload.
 ///
 /// An engine belongs to the thread that launches it: [`Engine::run`] must be called there.
 pub trait Engine: Sized {
-    /// Starts the workload's first process and holds it before its exec. The engine keeps `population` up to date.
+    /// Starts the workload's first process and holds it before its exec.
     ///
     /// # Errors
     /// [`LaunchError`]; nothing of the workload has run then.
-    fn launch(image: &Image, wanted: Wanted, population: Population) -> Result<Self, LaunchError>;
+    fn launch(image: &Image, wanted: Wanted, setup: Setup) -> Result<Self, LaunchError>;
 
     /// The workload's first process.
     fn root(&self) -> Pid;

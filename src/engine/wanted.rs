@@ -18,7 +18,24 @@ pub struct Wanted {
     interest: Interest,
     triage: Triage,
     is_audit: bool,
+    /// The calls that are trapped for placement.
+    placement: Option<Interest>,
 }
+
+/// The calls before which a thread must be where the workload has put it. Some show where that is, or set it, and a
+/// deadline policy is refused to a thread that does not have all CPUs (sched(7)). After the others we might no longer have
+/// the right to put it back.
+const PLACEMENT_CALLS: [&str; 9] = [
+    "sched_getaffinity",
+    "sched_setaffinity",
+    "sched_setattr",
+    "sched_setscheduler",
+    "setuid",
+    "setreuid",
+    "setresuid",
+    "setns",
+    "unshare",
+];
 
 /// What becomes of a call, and at which stage it was decided: the earlier, the less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +70,7 @@ impl Wanted {
     /// Traps what this interest wants, and keeps what passes its triage.
     #[must_use]
     pub fn new(interest: Interest) -> Self {
-        Self { triage: Triage::compile(&interest), interest, is_audit: false }
+        Self { triage: Triage::compile(&interest), interest, is_audit: false, placement: None }
     }
 
     /// Traps and records everything, and marks what [`Wanted::new`] would not keep: see
@@ -61,6 +78,25 @@ impl Wanted {
     #[must_use]
     pub fn audit(interest: Interest) -> Self {
         Self { is_audit: true, ..Self::new(interest) }
+    }
+
+    /// Lets the engine choose the CPU of a thread for a while. For that it also traps the calls that would show it, which are
+    /// not kept for that reason.
+    #[must_use]
+    pub fn with_placement(self) -> Self {
+        #[expect(clippy::expect_used, reason = "the names are constants, and a test looks them up")]
+        let calls = Interest::of_names(&PLACEMENT_CALLS).expect("every name is known");
+        Self { placement: Some(calls), ..self }
+    }
+
+    /// Whether the engine may choose the CPU of a thread.
+    pub(super) const fn has_placement(&self) -> bool {
+        self.placement.is_some()
+    }
+
+    /// Whether a call would show that choice.
+    pub(super) fn shows_placement(&self, call: &Call) -> bool {
+        self.placement.as_ref().is_some_and(|calls| calls.is_wanted(call.abi, call.nr))
     }
 
     /// What is trapped, but for an audit, which traps everything.
@@ -77,10 +113,13 @@ impl Wanted {
 
     /// The filter that traps it for a tracer.
     pub(super) fn filter(&self) -> Result<Program, CompileError> {
-        let all;
+        let more;
         let trapped = if self.is_audit {
-            all = Interest::all();
-            &all
+            more = Interest::all();
+            &more
+        } else if let Some(calls) = &self.placement {
+            more = self.interest.clone().and_calls_of(calls);
+            &more
         } else {
             &self.interest
         };
@@ -89,7 +128,8 @@ impl Wanted {
 
     /// The filter that tells a listener of it, and of what starts programs and makes processes.
     pub(super) fn notifying_filter(&self) -> Result<Program, CompileError> {
-        filter::compile(&self.interest.with_life_of_processes(), Abi::NATIVE, filter::Action::Notify)
+        let trapped = self.interest.clone().and_calls_of(&Interest::life_of_processes());
+        filter::compile(&trapped, Abi::NATIVE, filter::Action::Notify)
     }
 
     /// Judges a call that may be trapped although nobody wants it: see [`Self::notifying_filter`].
@@ -103,8 +143,9 @@ impl Wanted {
 
     /// Judges a call by its number and its registers; `None` if it passes.
     fn judge_registers(&self, call: &Call) -> Option<Verdict> {
-        // The filter has tested the registers of native calls, and passes on all others.
-        if call.abi == Abi::NATIVE && !self.is_audit {
+        // The filter has tested the registers of native calls, and passes on all others. What is trapped for placement it
+        // has not.
+        if call.abi == Abi::NATIVE && !self.is_audit && !self.shows_placement(call) {
             return None;
         }
         if !self.interest.is_wanted(call.abi, call.nr) {
@@ -182,6 +223,38 @@ mod tests {
             assert_eq!(wanted.judge(&dup3(Abi::I386, 2), &mut NoMemory), Verdict::Kept);
             assert_eq!(wanted.judge(&dup3(Abi::I386, 3), &mut NoMemory), Verdict::RegistersUnwanted);
         }
+    }
+
+    #[test]
+    fn what_is_trapped_for_placement_is_judged_as_if_it_were_not() {
+        let setuid = RegisterTest::any_of(vec![vec![Condition {
+            argument: 0,
+            width: Width::Low32,
+            test: Test::Eq,
+            value: 0,
+        }]]);
+        let interest = Interest::of_calls([("setuid", setuid), ("chdir", RegisterTest::ALWAYS)]).unwrap();
+        let (plain, placed) = (Wanted::new(interest.clone()), Wanted::new(interest).with_placement());
+        let call = |name, first| Call {
+            abi: Abi::NATIVE,
+            nr: abi::number(Abi::NATIVE, name).unwrap(),
+            arguments: [first, 0, 0, 0, 0, 0],
+        };
+        let passes = |wanted: &Wanted, call: &Call| {
+            let Call { abi, nr, arguments } = *call;
+            let seen = filter::Call::new(abi, nr, arguments);
+            wanted.filter().unwrap().verdict(&seen).unwrap().is_trap()
+        };
+        for name in PLACEMENT_CALLS {
+            assert!(passes(&placed, &call(name, 7)) && placed.shows_placement(&call(name, 7)), "{name}");
+            assert!(!passes(&plain, &call(name, 7)) && !plain.shows_placement(&call(name, 7)), "{name}");
+            assert!(placed.judge(&call(name, 7), &mut NoMemory) < Verdict::Dropped, "{name}");
+        }
+        for (name, first) in [("setuid", 0), ("chdir", 7)] {
+            assert!(passes(&placed, &call(name, first)), "{name}");
+            assert_eq!(placed.judge(&call(name, first), &mut NoMemory), Verdict::Kept, "{name}");
+        }
+        assert!(!passes(&placed, &call("read", 7)));
     }
 
     #[test]

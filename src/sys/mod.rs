@@ -5,6 +5,7 @@
 //! here decides anything: policy is the engine's.
 
 pub mod clock;
+pub mod cpu;
 pub mod futex;
 mod inherited;
 pub mod launch;

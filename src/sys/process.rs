@@ -1,7 +1,14 @@
 //! Facts about a process that `/proc` tells by the attributes of its links, or not at all.
 #![expect(unsafe_code, reason = "prlimit(2) of another process and statx(2) have no safe wrapper")]
 
-use std::{fs::Metadata, io, mem::MaybeUninit, os::unix::fs::MetadataExt, ptr, time::SystemTime};
+use std::{
+    fs::{self, Metadata},
+    io,
+    mem::MaybeUninit,
+    os::unix::fs::MetadataExt,
+    ptr,
+    time::SystemTime,
+};
 
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
@@ -117,6 +124,15 @@ pub fn fd_limit(pid: Pid) -> io::Result<u64> {
     Ok(unsafe { limit.assume_init() }.rlim_cur)
 }
 
+/// Whether this process has a capability, by its number (capabilities(7)), in effect: `None` if `/proc` does not tell.
+#[must_use]
+pub fn has_capability(capability: u32) -> Option<bool> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+    Some(effective.checked_shr(capability)? & 1 != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
@@ -126,7 +142,7 @@ mod tests {
     #[test]
     fn the_file_that_this_test_runs_is_found() {
         let tid = Tid(nix::unistd::gettid().as_raw());
-        let exe = std::fs::metadata(std::env::current_exe().unwrap()).unwrap();
+        let exe = fs::metadata(std::env::current_exe().unwrap()).unwrap();
         let found = exe_stat(tid).unwrap();
         assert_eq!((found.inode, found.mode, found.uid), (exe.ino(), exe.mode(), exe.uid()));
         let modified = exe.modified().unwrap().duration_since(UNIX_EPOCH).unwrap();

@@ -13,6 +13,7 @@ mod life;
 mod link;
 mod losses;
 mod order;
+mod placement;
 mod programs;
 mod signals;
 mod sockets;

@@ -118,7 +118,7 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         let (waiting, stalled) = self.shared.look_at_waiters();
         if waiting == 0 {
             self.is_watching = !self.shared.rest();
-        } else if stalled > 0 && waiting == self.workers.len() && waiting < limits::WORKERS_MAX {
+        } else if stalled > 0 && waiting == self.workers.len() && waiting < usize::from(limits::WORKERS_MAX) {
             self.start_worker()?;
         }
         Ok(())

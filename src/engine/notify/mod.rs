@@ -33,7 +33,7 @@ use nix::{
 };
 
 use self::{book::Book, keeper::Keeper, shared::Shared, worker::Done};
-use super::{Engine, EngineError, LaunchError, Outcome, Population, Recorder, Wanted};
+use super::{Engine, EngineError, LaunchError, Outcome, Recorder, Setup, Wanted};
 use crate::{
     abi::{self, SyscallNr},
     ring::ProducerMemory,
@@ -54,18 +54,17 @@ const LAUNCH_POLL: Duration = Duration::from_micros(50);
 pub struct NotifyEngine {
     child: Child,
     wanted: Wanted,
-    population: Population,
-    workers: usize,
+    setup: Setup,
 }
 
 impl Engine for NotifyEngine {
-    fn launch(image: &Image, wanted: Wanted, population: Population) -> Result<Self, LaunchError> {
+    fn launch(image: &Image, wanted: Wanted, setup: Setup) -> Result<Self, LaunchError> {
         // The first look-up builds the tables, which no stop should wait for.
         let _ = abi::signature_of(abi::Abi::NATIVE, SyscallNr(0));
         let program = wanted.notifying_filter().map_err(LaunchError::Filter)?;
         let child =
             Child::spawn(image, program.instructions(), Listening::Answering).map_err(LaunchError::Spawn)?;
-        Ok(Self { child, wanted, population, workers: 2 })
+        Ok(Self { child, wanted, setup })
     }
 
     fn root(&self) -> Pid {
@@ -73,7 +72,7 @@ impl Engine for NotifyEngine {
     }
 
     fn run<M: ProducerMemory + Send + Sync>(self, recorder: Recorder<M>) -> Result<Outcome, EngineError> {
-        let Self { child, wanted, population, workers } = self;
+        let Self { child, wanted, setup: Setup { population, workers } } = self;
         let root = child.pid();
         let ends = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(from_errno)?);
         let mut book = Book::new(recorder, population, Arc::clone(&ends));
@@ -89,7 +88,7 @@ impl Engine for NotifyEngine {
         let alarm =
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(from_errno)?;
         let shared = Shared::new((listener, wanted, root), book, kick, alarm);
-        let root_status = thread::scope(|scope| Keeper::new(&shared, ends, scope).run(workers));
+        let root_status = thread::scope(|scope| Keeper::new(&shared, ends, scope).run(usize::from(workers.unwrap_or(2))));
         let (book, done, failure) = shared.into_parts();
         let outcome = outcome(&child, filter, root_status.map_err(EngineError::Wait)?, done, book);
         failure.map_or(Ok(outcome), |error| Err(EngineError::Listener(error)))

@@ -110,7 +110,7 @@ impl<M: ProducerMemory> Shared<M> {
             done: Mutex::new(Done::default()),
             kick,
             start: Instant::now(),
-            slots: std::iter::repeat_with(Slot::default).take(limits::WORKERS_MAX).collect(),
+            slots: std::iter::repeat_with(Slot::default).take(usize::from(limits::WORKERS_MAX)).collect(),
             alarm,
             is_alarmed: AtomicBool::new(false),
         }

@@ -10,6 +10,8 @@
 //! entry, where its arguments are read, and then either at its event, when it succeeded, or at its exit.
 
 mod machine;
+mod pair;
+mod placement;
 mod tracees;
 
 use std::{
@@ -18,12 +20,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::pair::can_place;
 use self::{
     machine::{Action, decide},
+    pair::Pair,
     tracees::{Arrival, Held, PendingCall, Tracees},
 };
 use super::{
-    Engine, EngineError, Holds, LaunchError, Outcome, Population, Recorder, Stage,
+    Engine, EngineError, Holds, LaunchError, Outcome, Recorder, Setup, Stage,
     calls::{CLONE_THREAD, EXECVE, clone_flags, clone_record, is_exec, name_of, socket_of},
     capture::{Reader, Seen},
     process::{self, capture_process, process_record},
@@ -69,10 +73,12 @@ pub struct PtraceEngine {
     seen: Seen,
     /// The captures of an exec are put together here.
     exec_captures: CaptureBuffer,
+    /// `None` if no thread's CPU is chosen.
+    pair: Option<Pair>,
 }
 
 impl Engine for PtraceEngine {
-    fn launch(image: &Image, wanted: Wanted, population: Population) -> Result<Self, LaunchError> {
+    fn launch(image: &Image, wanted: Wanted, setup: Setup) -> Result<Self, LaunchError> {
         // The first look-up builds the tables, which no stop should wait for.
         let _ = abi::signature_of(abi::Abi::NATIVE, SyscallNr(0));
         let program = wanted.filter().map_err(LaunchError::Filter)?;
@@ -82,9 +88,11 @@ impl Engine for PtraceEngine {
             // The child gives up by itself: nobody opens its gate.
             return Err(LaunchError::Seize(error));
         }
-        let mut tracees = Tracees::new(population);
+        let mut tracees = Tracees::new(setup.population);
         tracees.introduce(root.leader(), root);
         Ok(Self {
+            // Should no thread be had for it, stops only take longer.
+            pair: wanted.has_placement().then(Pair::new).and_then(Result::ok),
             child,
             wanted,
             tracees,
@@ -160,6 +168,10 @@ impl PtraceEngine {
         match waited {
             Waited::Stopped(stop, kind) => {
                 self.counters.stops += 1;
+                match &self.pair {
+                    Some(pair) if kind != StopKind::Exec => pair.stopped(stop.tid(), since),
+                    _ => {}
+                }
                 if let Err(PtraceError::Refused { .. }) = self.act(stop, kind, since, recorder) {
                     self.counters.requests_refused += 1;
                 }
@@ -214,6 +226,11 @@ impl PtraceEngine {
         let tid = stop.tid();
         let enter_ns = clock::wall_ns();
         let call = stop.trapped_call()?;
+        if let Some(pair) = &self.pair
+            && pair.entered(tid, self.wanted.shows_placement(&call))
+        {
+            self.counters.pairs_stuck += 1;
+        }
         // Until the root has become the workload only its exec is the workload's, and that always matters.
         if self.is_launching && !is_exec(&call) {
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
@@ -278,6 +295,9 @@ impl PtraceEngine {
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
         let child = stop.event_message()?;
+        if let Some(pair) = &self.pair {
+            pair.introduced(Some(tid), child);
+        }
         let call = stop.call_in_registers()?;
         let pid = self.tracees.pid(tid);
         let flags = clone_flags(tid, &call);
@@ -311,6 +331,9 @@ impl PtraceEngine {
         while let Some(Held { stop, kind, since }) = self.tracees.take_overdue() {
             recorder.begin_stop(since);
             let tid = stop.tid();
+            if let Some(pair) = &self.pair {
+                pair.introduced(None, tid);
+            }
             // Without /proc nothing is known but the thread itself.
             let (pid, parent) = procfs::relations(tid)
                 .map_or((Pid(tid.0), Pid(0)), |relations| (relations.process, relations.parent));
@@ -335,6 +358,9 @@ impl PtraceEngine {
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
         let former = stop.event_message().unwrap_or(tid);
+        if let Some(pair) = &self.pair {
+            pair.renamed(former, tid, since);
+        }
         // Its own record tells of the process.
         self.told.tell_parents(self.tracees.pid(former), &Living(&self.tracees), recorder);
         if former != tid {
@@ -382,6 +408,9 @@ impl PtraceEngine {
     fn end<M: ProducerMemory>(&mut self, tid: Tid, status: i32, recorder: &mut Recorder<M>) {
         if tid == self.child.pid().leader() {
             self.root_status.get_or_insert(status);
+        }
+        if let Some(pair) = &self.pair {
+            pair.ended(tid);
         }
         let Some((pid, pending)) = self.tracees.remove(tid, status) else { return };
         if let Some(pending) = pending {

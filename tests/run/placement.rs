@@ -1,0 +1,141 @@
+//! A thread that stops often is stuck to one CPU, and nothing of it is to be seen in the workload.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    thread,
+    time::Instant,
+};
+
+use creance::sys::{
+    Tid,
+    cpu::{CpuBudget, affinity, current_thread},
+};
+
+use crate::support::{Finished, LIMIT, Workload, directory, executable, fifo, fixture, has_program, skip};
+
+/// Runs the steps of the fixture `placed`, natively and under creance; the second must have stuck a thread if it may.
+fn run(steps: &[&str], launcher: Option<&Path>) -> [Finished; 2] {
+    let workload = || {
+        let words = [fixture("placed").into_os_string()].into_iter().chain(steps.iter().map(Into::into));
+        let workload = Workload::new(words);
+        match launcher {
+            Some(launcher) => workload.launched_by(launcher),
+            None => workload,
+        }
+    };
+    let finished = workload().flags(["--output", "null", "--stats"]).under_creance();
+    assert_eq!(finished.status.code(), Some(0), "{steps:?}: {}", finished.stderr);
+    [workload().natively(), finished]
+}
+
+/// How many times a thread was stuck.
+fn stuck(finished: &Finished) -> u32 {
+    let line = finished.stderr.lines().find_map(|line| line.trim().strip_prefix("pairs stuck to one CPU"));
+    line.and_then(|figure| figure.trim().parse().ok()).expect("the statistics tell of it")
+}
+
+/// Whether there is a choice of CPUs.
+fn has_cpus() -> bool {
+    let has = CpuBudget::of_this_process().cpus > 1;
+    if !has {
+        skip("there is only one CPU");
+    }
+    has
+}
+
+#[test]
+fn whoever_is_asked_may_run_where_it_may_natively() {
+    if !has_cpus() {
+        return;
+    }
+    let each = ["ask", "fork", "vfork", "thread", "exec", "threadexec", "pin", "pinother"];
+    let longer: [&[&str]; 3] = [
+        &["fork", "thread", "vfork", "ask", "exec"],
+        &["pin", "fork", "thread", "ask", "vfork", "threadexec"],
+        &["pinother", "thread", "fork", "exec"],
+    ];
+    for steps in each.iter().map(std::slice::from_ref).chain(longer) {
+        let [native, watched] = run(steps, None);
+        assert!(!native.stdout.is_empty());
+        assert_eq!(watched.stdout(), native.stdout(), "{steps:?}");
+        assert!(stuck(&watched) > 0, "{steps:?}: {}", watched.stderr);
+    }
+}
+
+#[test]
+fn programs_that_ask_get_their_native_answer() {
+    if !has_cpus() {
+        return;
+    }
+    let script =
+        "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do :< /nonexistent/$i; nproc; done 2> /dev/null";
+    let workload = || Workload::shell(script);
+    assert_eq!(workload().under_creance().stdout(), workload().natively().stdout());
+    if has_program("python3") {
+        let script = "import os\nfor i in range(500):\n os.path.exists('/x')\n try: open('/x')\n except OSError: pass\n\
+                      print(os.sched_getaffinity(0))\nprint(os.popen('nproc').read())";
+        let workload = || Workload::new(["python3", "-c", script]);
+        assert_eq!(workload().under_creance().stdout(), workload().natively().stdout());
+    }
+}
+
+#[test]
+fn a_thread_that_goes_quiet_may_run_everywhere_again() {
+    let (_held, path) = directory();
+    let [told, awaited] = ["told", "awaited"].map(|name| {
+        let path = path.join(name);
+        fifo(&path);
+        path
+    });
+    let program = fixture("placed");
+    let words = [program.as_os_str(), "quiet".as_ref(), told.as_os_str(), awaited.as_os_str()];
+    let running = Workload::new(words).flags(["--output", "null", "--stats"]).start_under_creance();
+    let pid = fs::read_to_string(told).unwrap().trim().parse().unwrap();
+    let since = Instant::now();
+    let here = affinity(current_thread()).unwrap();
+    while affinity(Tid(pid)).unwrap() != here {
+        assert!(since.elapsed() < LIMIT, "it keeps its one CPU");
+        thread::yield_now();
+    }
+    File::options().write(true).open(awaited).unwrap();
+    let finished = running.finish();
+    assert_eq!(finished.status.code(), Some(0));
+    assert!(stuck(&finished) > 0 || !has_cpus(), "{}", finished.stderr);
+}
+
+#[test]
+fn what_is_trapped_for_placement_alone_is_not_recorded() {
+    let program = fixture("placed");
+    let words = [program.as_os_str(), "pin".as_ref()];
+    let capture = Workload::new(words).flags(["--syscalls", "openat,sched_setaffinity"]).capture();
+    assert_eq!(capture.code(), 0);
+    assert_eq!(capture.of("sched_setaffinity").count(), 1);
+    assert_eq!(capture.of("sched_getaffinity").count(), 0);
+    assert!(capture.execs().all(|exec| exec.result() == Some(0)));
+}
+
+#[test]
+fn with_placement_off_no_thread_is_stuck() {
+    let words = [fixture("placed").into_os_string(), "ask".into()];
+    let flags = ["--output", "null", "--stats", "--placement", "off"];
+    assert_eq!(stuck(&Workload::new(words).flags(flags).under_creance()), 0);
+}
+
+#[test]
+fn a_workload_that_becomes_another_user_is_not_left_on_one_cpu() {
+    if !has_cpus() {
+        return;
+    }
+    if !nix::unistd::geteuid().is_root() || !has_program("setpriv") {
+        skip("there is no user to change, or no setpriv to give up CAP_SYS_NICE with");
+        return;
+    }
+    let (_held, path) = directory();
+    let launcher = path.join("plain");
+    let give_up = "--bounding-set -sys_nice,-sys_admin --inh-caps -sys_nice,-sys_admin";
+    executable(&launcher, &format!("#!/bin/sh\nexec setpriv {give_up} \"$@\"\n"));
+    let [native, watched] = run(&["user", "65534", "fork", "thread"], Some(&launcher));
+    assert_eq!(watched.stdout(), native.stdout());
+    assert!(stuck(&watched) > 0, "{}", watched.stderr);
+}
