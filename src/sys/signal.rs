@@ -157,6 +157,12 @@ pub fn ignore(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// Gives a signal its default disposition here. The workload gets that which this process began with.
+pub fn reset(signal: i32) {
+    // SAFETY: SIG_DFL runs no code of ours; a signal number out of range only makes the call fail.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
 /// Keeps processes of the same user out of the memory of this one, and so out of what it records (prctl(2),
 /// `PR_SET_DUMPABLE`). Whoever has `CAP_SYS_PTRACE` gets in all the same.
 pub fn deny_access() {
@@ -171,8 +177,7 @@ pub fn die_by(signal: i32) {
     // SAFETY: `no_core` is a local that outlives the call, which only reads it. The workload has left its own
     // core file, if it was to leave one; ours would overwrite it.
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
-    // SAFETY: SIG_DFL runs no code of ours; a signal number out of range only makes the call fail.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    reset(signal);
     // We may have been started with this signal blocked.
     unblock(signal);
     // SAFETY: raise takes an integer.

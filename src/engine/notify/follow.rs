@@ -30,7 +30,7 @@ pub(super) enum End {
     Returned(Stopped, i64, i32),
     /// It started a program.
     Program(Stopped),
-    /// It was cut short and begins anew, or is interrupted by a signal: this was not the end of it.
+    /// It was cut short by us and begins anew: this was not the end of it.
     CutShort,
     /// The thread is gone.
     Gone,
@@ -73,15 +73,13 @@ pub(super) fn follow<M: ProducerMemory>(
         return Ok(End::Program(stop));
     }
     match stop.last_call() {
-        Ok((nr, result)) if nr == notification.call.nr && !begins_anew(result) => {
-            Ok(End::Returned(stop, result, signal_of(kind)))
-        }
-        Ok(_) => {
+        // Cut short by us, and nobody else: it begins anew.
+        Ok((_, result)) if begins_anew(result) && kind == StopKind::Trap => {
             shared.blocking.add(tid);
-            // The signal decides whether the call begins anew.
-            let _ = stop.detach(signal_of(kind));
+            let _ = stop.detach(0);
             Ok(End::CutShort)
         }
+        Ok((_, result)) => Ok(End::Returned(stop, result, signal_of(kind))),
         Err(_) => Ok(End::Gone),
     }
 }
@@ -108,13 +106,9 @@ pub(super) fn follow_through<M: ProducerMemory>(
     let end = run_through(tid, stop);
     shared.restarting.remove(tid);
     Ok(match end {
+        // Interrupted by a signal it has -ERESTARTSYS here: whether it begins anew, the kernel knows.
         Some((stop, StopKind::SyscallExit)) => match stop.call_result() {
-            Ok(result) if !begins_anew(result) => End::Returned(stop, result, 0),
-            // A signal interrupts it now: whether it begins anew, the kernel knows.
-            Ok(_) => {
-                let _ = stop.detach(0);
-                End::CutShort
-            }
+            Ok(result) => End::Returned(stop, result, 0),
             Err(_) => End::Gone,
         },
         Some((stop, kind)) => {

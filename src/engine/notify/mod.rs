@@ -42,7 +42,7 @@ use crate::{
         launch::{Child, FilterState, Image, Listening},
         notify::Listener,
         procfs,
-        signal::Kick,
+        signal::{self, Kick},
     },
 };
 
@@ -59,6 +59,8 @@ pub struct NotifyEngine {
 
 impl Engine for NotifyEngine {
     fn launch(image: &Image, wanted: Wanted, setup: Setup) -> Result<Self, LaunchError> {
+        // If it is ignored, nobody learns how the first process ends.
+        signal::reset(libc::SIGCHLD);
         // The first look-up builds the tables, which no stop should wait for.
         let _ = abi::signature_of(abi::Abi::NATIVE, SyscallNr(0));
         let program = wanted.notifying_filter().map_err(LaunchError::Filter)?;
