@@ -92,6 +92,9 @@ pub const NEW_TRACEE_HOLD_MS_MAX: u64 = 20;
 /// threads.
 pub const BLOCKED_CALLS_MAX: usize = 256;
 
+/// How long the processes of a workload are killed again and again because they fork meanwhile.
+pub const KILL_MS_MAX: u64 = 10_000;
+
 /// How long a thread of the notify engine may wait for a call that should not block until another one receives calls in
 /// its place.
 pub const STALL_MS: u64 = 20;

@@ -29,6 +29,7 @@ use crate::{
     sink::Sink,
     sys::{
         Pid, clock,
+        guard::Guarded,
         launch::Image,
         shm::{CreateError, Memfd},
         signal,
@@ -74,6 +75,8 @@ pub struct Plan {
     pub wanted: Wanted,
     /// How many threads answer notifications; `None` for as many as are of use.
     pub workers: Option<u16>,
+    /// What this process has of its guardian, if it has one.
+    pub guarded: Option<Guarded>,
     /// How long one stop may be held for room in the ring.
     pub hold_max: Duration,
 }
@@ -192,7 +195,7 @@ pub fn capture<E: Engine>(
     mut destination: Destination<'_>,
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
-    let Plan { image, wanted, workers, hold_max } = plan;
+    let Plan { image, wanted, workers, guarded, hold_max } = plan;
     let (memory, presence, population) = match &destination {
         Destination::Sink(_, ring_bytes) => {
             let memory = Memfd::create(*ring_bytes).map_err(PipelineError::Ring)?;
@@ -212,7 +215,7 @@ pub fn capture<E: Engine>(
     let engine = thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let engine = match E::launch(&image, wanted, Setup { population, workers }) {
+            let engine = match E::launch(&image, wanted, Setup { population, workers, guarded }) {
                 Ok(engine) => engine,
                 Err(error) => {
                     // The receiver waits for this one message.

@@ -6,6 +6,7 @@
 mod doctor;
 mod explain;
 mod forward;
+mod guardian;
 mod program;
 mod rules;
 mod run;

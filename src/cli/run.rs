@@ -8,13 +8,19 @@ use std::{
     os::unix::{ffi::OsStrExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::{STATUS_FAILED, forward::Forwarder, program, rules, say, stats};
+use super::{
+    STATUS_FAILED,
+    forward::Forwarder,
+    guardian::{OnDeath, Role, guard},
+    program, rules, say, stats,
+};
 use crate::{
     container::{self, ContainerIdentity},
     engine::{
@@ -29,6 +35,7 @@ use crate::{
     rules::ExpandedRule,
     sink::{FalcoEvents, Json, Null, Sink, Text},
     sys::{
+        guard::Stage,
         launch::{self, ChildFailure, Image},
         probe::Probes,
         signal,
@@ -113,6 +120,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(limits::WORKERS_MAX)))]
     workers: Option<u16>,
 
+    /// What becomes of the workload if creance dies
+    #[arg(long, value_enum, default_value_t = OnDeath::Kill, value_name = "POLICY")]
+    on_death: OnDeath,
+
     /// Print statistics to standard error at the end
     #[arg(long)]
     stats: bool,
@@ -193,6 +204,8 @@ pub(super) enum UsageError {
     },
     #[error("--engine")]
     Engine(#[source] Unavailable),
+    #[error("--on-death continue: only the notify engine lets a workload live on; this is {0}")]
+    OnDeath(Choice),
     #[error("the command holds a NUL byte")]
     Nul,
     #[error("--link {}: a directory has a slash in it: write ./{} if you mean it, or -- before the command", .0.display(), .0.display())]
@@ -223,6 +236,18 @@ impl Run {
             return Err(UsageError::RingBytes(self.ring_bytes).into());
         }
         let watch = self.watch()?;
+        let guarded = match watch.choice.engine {
+            EngineKind::Notify => match guard(self.on_death).context("starting the engine's process")? {
+                Role::Guardian(status) => return Ok(status),
+                Role::Engine(guarded) => Some(guarded),
+            },
+            EngineKind::Ptrace if self.on_death == OnDeath::Continue => {
+                return Err(UsageError::OnDeath(watch.choice).into());
+            }
+            EngineKind::Ptrace => None,
+        };
+        let board = guarded.as_ref().map(|guarded| Arc::clone(&guarded.board));
+        let is_resumed = guarded.as_ref().is_some_and(|guarded| guarded.adopted.is_some());
         // A write beyond a limit on file sizes (setrlimit(2)) shall fail, not kill us and the workload with us.
         signal::ignore(libc::SIGXFSZ);
         let mut forwarder = Forwarder::new().context("catching signals")?;
@@ -231,11 +256,13 @@ impl Run {
             OnFull::Drop => Duration::ZERO,
         };
         let is_audit = wanted.is_audit();
-        let plan = Plan { image, wanted, workers: self.workers, hold_max };
+        let plan = Plan { image, wanted, workers: self.workers, guarded, hold_max };
         let report = match &self.link {
             Some(directory) => {
                 let link = self.open_link(directory.as_deref())?;
-                if let Some(signal) = self.wait_consumer(&link, &mut forwarder) {
+                if !is_resumed
+                    && let Some(signal) = self.wait_consumer(&link, &mut forwarder)
+                {
                     // Its socket goes before we do.
                     drop(link);
                     signal::die_by(signal);
@@ -245,10 +272,13 @@ impl Run {
             }
             None => {
                 // Only now: a command that cannot be run leaves an older file as it is.
-                let mut sink = self.sink()?;
+                let mut sink = self.sink(is_resumed)?;
                 capture(plan, Destination::Sink(sink.as_mut(), self.ring_bytes), &watch, forwarder)?
             }
         };
+        if let Some(board) = board {
+            board.set_stage(Stage::Over);
+        }
         report_trouble(&report);
         if self.stats {
             // A closed standard error is no reason to change the exit status.
@@ -349,7 +379,7 @@ impl Run {
         Ok(funnel.interest)
     }
 
-    fn sink(&self) -> Result<Box<dyn Sink>, UsageError> {
+    fn sink(&self, is_resumed: bool) -> Result<Box<dyn Sink>, UsageError> {
         let stderr = io::stderr();
         let is_colourful = self.output_file.is_none()
             && stderr.is_terminal()
@@ -357,7 +387,10 @@ impl Run {
         let writer: Box<dyn Write> = match &self.output_file {
             Some(path) => {
                 let error = |source| UsageError::OutputFile { path: path.clone(), source };
-                Box::new(BufWriter::new(File::create(path).map_err(error)?))
+                let mut options = File::options();
+                // What the engine before this one has written stays.
+                options.create(true).write(true).truncate(!is_resumed).append(is_resumed);
+                Box::new(BufWriter::new(options.open(path).map_err(error)?))
             }
             None => Box::new(BufWriter::new(stderr)),
         };

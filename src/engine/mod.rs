@@ -36,6 +36,7 @@ use crate::{
     ring::ProducerMemory,
     sys::{
         Pid,
+        guard::Guarded,
         launch::{ChildFailure, FilterState, Image},
         ptrace::PtraceError,
     },
@@ -73,12 +74,14 @@ impl Population {
 }
 
 /// What an engine is given besides what is wanted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Setup {
     /// Which processes run: the engine keeps it up to date.
     pub population: Population,
     /// How many threads answer notifications, in an engine that has several; `None` for as many as are of use.
     pub workers: Option<u16>,
+    /// What this process has of its guardian, if it has one.
+    pub guarded: Option<Guarded>,
 }
 
 /// A way to capture a workload.

@@ -82,6 +82,12 @@ impl<M: ProducerMemory> Recorder<M> {
         Self { drain_max, ..self }
     }
 
+    /// Says that so many calls were not seen before anything was written: that is announced with the first record.
+    pub(crate) fn begin_after_gap(&mut self, unseen: u64) {
+        self.sequence += unseen;
+        self.lost += unseen;
+    }
+
     /// Says that what is written from now on is about another stop, of which the engine has known `since` then: until
     /// [`FullRing::hold_max`] after that, all of it together may wait for room. So not even the last of several threads
     /// that were heard at once stands still for longer.

@@ -14,7 +14,7 @@ use std::{
     ffi::{CStr, CString},
     io,
     os::fd::{FromRawFd, OwnedFd},
-    ptr::{self, NonNull},
+    ptr,
     sync::atomic::{AtomicI32, AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -23,6 +23,7 @@ use super::{
     Pid, futex,
     inherited::{block_signals, close_on_exec_what_was_closed, restore_signals, set_mask},
     notify::WAIT_KILLABLE_RECV,
+    page::SharedPage,
 };
 use crate::limits;
 
@@ -78,8 +79,9 @@ const STAGE_EXEC_FAILED: i32 = 3;
 const GATE_SHUT: u32 = 0;
 const GATE_OPEN: u32 = 1;
 
-/// The page that the child answers into. Zero bytes are its start. All fields but `gate` and `stage` are Relaxed: the
+/// The page that the child answers into. Zeroes are its start. All fields but `gate` and `stage` are Relaxed: the
 /// Release of `stage` publishes them.
+#[derive(Debug)]
 #[repr(C)]
 struct Answer {
     gate: AtomicU32,
@@ -94,7 +96,7 @@ struct Answer {
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
-    answer: NonNull<Answer>,
+    answer: SharedPage<Answer>,
 }
 
 impl Child {
@@ -108,7 +110,8 @@ impl Child {
             strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
         };
         let (argv, envp) = (pointers(&image.argv), pointers(&image.envp));
-        let answer = shared_answer()?;
+        // SAFETY: zeroes are an answer at its start, and all its fields are atomics.
+        let answer = unsafe { SharedPage::<Answer>::map() }?;
         let program = libc::sock_fprog {
             len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
             filter: filter.as_ptr().cast_mut(),
@@ -123,18 +126,13 @@ impl Child {
         if pid == 0 {
             restore_signals();
             set_mask(&mask);
-            // SAFETY: the page is mapped shared and never unmapped in the child.
-            let answer = unsafe { answer.as_ref() };
-            become_workload(&image.program, &argv, &envp, (&program, listening), answer)
+            become_workload(&image.program, &argv, &envp, (&program, listening), &answer)
         }
         let error = io::Error::last_os_error();
         set_mask(&mask);
         match i32::try_from(pid) {
             Ok(pid) if pid > 0 => Ok(Self { pid: Pid(pid), answer }),
-            _ => {
-                unmap(answer);
-                Err(error)
-            }
+            _ => Err(error),
         }
     }
 
@@ -146,7 +144,7 @@ impl Child {
 
     /// Lets the child go on: it has been seized.
     pub fn open_gate(&self) {
-        let answer = self.answer();
+        let answer = &self.answer;
         // Release: pairs with the Acquire in `become_workload`.
         answer.gate.store(GATE_OPEN, Ordering::Release);
         // A wake that fails leaves the child to its deadline.
@@ -156,7 +154,7 @@ impl Child {
     /// Why the child ended without becoming the workload; `None` if it did become it.
     #[must_use]
     pub fn failure(&self) -> Option<ChildFailure> {
-        let answer = self.answer();
+        let answer = &self.answer;
         // Acquire: pairs with the Release of the child's last store.
         let stage = answer.stage.load(Ordering::Acquire);
         let errno = answer.errno.load(Ordering::Relaxed);
@@ -170,7 +168,7 @@ impl Child {
     /// How the filter was put on; `None` before that.
     #[must_use]
     pub fn filter_state(&self) -> Option<FilterState> {
-        let answer = self.answer();
+        let answer = &self.answer;
         // Acquire: pairs with the Release of STAGE_FILTERED.
         if answer.stage.load(Ordering::Acquire) == STAGE_START {
             return None;
@@ -187,22 +185,10 @@ impl Child {
     pub fn take_listener(&self) -> Option<OwnedFd> {
         // Relaxed: the child's store came before its Release of STAGE_FILTERED, which the caller has seen, or the kernel
         // has reported its exec or end to us.
-        let fd = self.answer().listener.swap(0, Ordering::Relaxed) - 1;
+        let fd = self.answer.listener.swap(0, Ordering::Relaxed) - 1;
         // SAFETY: the child made this descriptor in the table that we share until its exec, it told us its number once,
         // and the swap hands it out once. The child itself does not use it.
         (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-
-    fn answer(&self) -> &Answer {
-        // SAFETY: the page is mapped from `spawn` until `drop`, aligned as pages are, and all its fields are
-        // atomics, which the child may change at any time.
-        unsafe { self.answer.as_ref() }
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        unmap(self.answer);
     }
 }
 
@@ -228,29 +214,6 @@ pub fn environment() -> Vec<CString> {
 
 unsafe extern "C" {
     static environ: *const *const libc::c_char;
-}
-
-fn shared_answer() -> io::Result<NonNull<Answer>> {
-    // SAFETY: a new anonymous mapping at an address of the kernel's choice overlaps nothing of ours.
-    let page = unsafe {
-        libc::mmap(
-            ptr::null_mut(),
-            size_of::<Answer>(),
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    if page == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    NonNull::new(page.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
-}
-
-fn unmap(answer: NonNull<Answer>) {
-    // SAFETY: the mapping was made by `shared_answer` with this length, and its one owner gives it up here.
-    unsafe { libc::munmap(answer.as_ptr().cast(), size_of::<Answer>()) };
 }
 
 /// The child's whole life before exec. Nothing here may allocate, lock or panic.

@@ -7,10 +7,12 @@
 pub mod clock;
 pub mod cpu;
 pub mod futex;
+pub mod guard;
 mod inherited;
 pub mod launch;
 pub mod memory;
 pub mod notify;
+mod page;
 pub mod probe;
 pub mod process;
 pub mod procfs;

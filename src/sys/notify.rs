@@ -90,6 +90,12 @@ impl Listener {
         unsafe { libc::ioctl(self.0.as_raw_fd(), SET_FLAGS, flags) == 0 }
     }
 
+    /// Whether a call waits to be received. Waits for that until `timeout`.
+    #[must_use]
+    pub fn has_call(&self, timeout: Duration) -> bool {
+        self.poll(PollFlags::POLLIN, timeout).contains(PollFlags::POLLIN)
+    }
+
     /// Waits for a trapped call.
     ///
     /// # Errors
@@ -145,9 +151,15 @@ impl Listener {
     /// Whether the last thread under the filter has ended. Waits for that until `timeout`.
     #[must_use]
     pub fn is_over(&self, timeout: Duration) -> bool {
-        let mut fds = [PollFd::new(self.as_fd(), PollFlags::empty())];
+        self.poll(PollFlags::empty(), timeout).contains(PollFlags::POLLHUP)
+    }
+
+    fn poll(&self, events: PollFlags, timeout: Duration) -> PollFlags {
+        let mut fds = [PollFd::new(self.as_fd(), events)];
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)
+        let _ = poll(&mut fds, timeout);
+        let [fd] = fds;
+        fd.revents().unwrap_or(PollFlags::empty())
     }
 
 }

@@ -2,9 +2,11 @@
 #![expect(unsafe_code, reason = "readlink(2) into a borrowed buffer has no safe wrapper")]
 
 use std::{
+    collections::HashMap,
     ffi::{CStr, OsStr},
     fs::{self, File, Metadata},
     io::{self, Read, Write},
+    iter,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
 };
@@ -12,6 +14,7 @@ use std::{
 use nix::unistd::{AccessFlags, access};
 
 use super::{Pid, Tid};
+use crate::limits;
 
 /// Opens the file `/proc/ID/NAME` for reading.
 ///
@@ -132,6 +135,20 @@ pub fn status_before_wait(pid: Pid) -> Option<i32> {
 pub fn processes() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid))
+}
+
+/// The descendants of a process, as far as `/proc` shows them; those that have ended are not among them.
+#[must_use]
+pub fn descendants(of: Pid) -> Vec<Pid> {
+    let parents: HashMap<_, _> = processes()
+        .filter(|&pid| status_before_wait(pid).is_none())
+        .filter_map(|pid| Some((pid, relations(pid.leader()).ok()?.parent)))
+        .collect();
+    let descends = |pid: &Pid| {
+        let lineage = iter::successors(Some(*pid), |pid| parents.get(pid).copied());
+        lineage.skip(1).take(limits::PROCESSES_MAX).any(|ancestor| ancestor == of)
+    };
+    parents.keys().copied().filter(descends).collect()
 }
 
 /// The PID namespace of this process: the inode of `/proc/self/ns/pid`; 0 if it cannot be read.

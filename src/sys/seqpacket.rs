@@ -18,7 +18,8 @@ use nix::{
     sys::{
         socket::{
             AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr,
-            accept4, bind, connect, getsockopt, listen, sendmsg, setsockopt, shutdown, socket, sockopt,
+            accept4, bind, connect, getsockopt, listen, sendmsg, setsockopt, shutdown, socket, socketpair,
+            sockopt,
         },
         stat::{Mode, fchmod},
         time::TimeVal,
@@ -112,6 +113,16 @@ impl Connection {
         connection.set_timeout(timeout)?;
         connect(connection.0.as_raw_fd(), &address)?;
         Ok(connection)
+    }
+
+    /// The two ends of a new connection.
+    ///
+    /// # Errors
+    /// What socketpair(2) says.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Self(one), Self(other)))
     }
 
     /// Whether somebody listens at `path`, without connecting to it: a socket of another type is refused for its type

@@ -85,6 +85,15 @@ pub fn reap(pid: Pid) -> Option<i32> {
     (reaped == pid.0 && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status))).then_some(status)
 }
 
+/// Waits for any child that has ended, without blocking; gives its wait status (wait(2)).
+#[must_use]
+pub fn reap_any() -> Option<(Pid, i32)> {
+    let mut status = 0;
+    // SAFETY: `status` is a local that outlives the call.
+    let reaped = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    (reaped > 0).then_some((Pid(reaped), status))
+}
+
 /// Whether a thread belongs to a process now: tgkill(2) looks for it there.
 #[must_use]
 pub fn has_thread(pid: Pid, tid: Tid) -> bool {

@@ -114,6 +114,25 @@ impl<M: ProducerMemory> Book<M> {
         }
     }
 
+    /// Makes a process known that runs already, and tells of it.
+    pub(super) fn adopt(&mut self, pid: Pid) {
+        self.admit(pid);
+        self.recorder.recover();
+        if let Some(header) = process_record(pid, 0, &mut self.captures) {
+            self.recorder.record(&header, &self.captures);
+        }
+    }
+
+    /// Kills every process that is known.
+    pub(super) fn kill(&self) {
+        for process in self.people.processes.values() {
+            if let Some(pidfd) = &process.pidfd {
+                // Whoever is gone needs it no more.
+                let _ = pidfd.send(libc::SIGKILL);
+            }
+        }
+    }
+
     /// The process of a thread that waits in a call, of which a record will be written: it and the thread are told of
     /// before, and its end after [`Self::leave`].
     pub(super) fn enter(&mut self, tid: Tid) -> Pid {

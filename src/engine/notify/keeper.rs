@@ -22,12 +22,16 @@ use super::{
 use crate::{
     limits,
     ring::ProducerMemory,
-    sys::{Pid, procfs, signal},
+    sys::{
+        Pid, procfs,
+        signal::{self, PidFd},
+    },
 };
 
 /// Data of the epoll set that are no pid.
 const LISTENER: u64 = u64::MAX;
 const ALARM: u64 = u64::MAX - 1;
+const GUARDIAN: u64 = u64::MAX - 2;
 
 /// How often a worker is interrupted that shall end, and how often we look for the end of a process that is near.
 const END_POLL: Duration = Duration::from_micros(200);
@@ -77,13 +81,20 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         for pid in left {
             self.end(pid);
         }
-        Ok(self.root_status.unwrap_or_else(|| await_end(self.shared.root)))
+        // Of an adopted workload the guardian knows it.
+        let await_root = || if self.shared.is_child { await_end(self.shared.root) } else { 0 };
+        Ok(self.root_status.unwrap_or_else(await_root))
     }
 
     fn keep(&mut self, workers: usize) -> io::Result<()> {
         let event = |flags, data| EpollEvent::new(flags, data);
         self.ends.add(self.shared.listener.as_fd(), event(EpollFlags::EPOLLHUP, LISTENER))?;
         self.ends.add(self.shared.alarm().as_fd(), event(EpollFlags::EPOLLIN, ALARM))?;
+        let guardian = self.shared.guarded.as_ref().filter(|guarded| !guarded.outlives_us);
+        let guardian = guardian.map(|guarded| PidFd::open(guarded.guardian)).transpose()?;
+        if let Some(guardian) = &guardian {
+            self.ends.add(guardian.as_fd(), event(EpollFlags::EPOLLIN, GUARDIAN))?;
+        }
         for _ in 0..workers {
             self.start_worker()?;
         }
@@ -98,6 +109,11 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             for event in events.iter().take(heard) {
                 match event.data() {
                     LISTENER => self.shared.end(),
+                    // Level-triggered: they fork meanwhile, so that it takes several looks.
+                    GUARDIAN => {
+                        self.shared.book().kill();
+                        thread::sleep(END_POLL);
+                    }
                     ALARM => {
                         // Whatever it holds, it is looked at now.
                         let _ = self.shared.alarm().read();

@@ -18,7 +18,8 @@ mod shared;
 mod worker;
 
 use std::{
-    os::fd::OwnedFd,
+    io,
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -39,7 +40,8 @@ use crate::{
     ring::ProducerMemory,
     sys::{
         Pid,
-        launch::{Child, FilterState, Image, Listening},
+        guard::{self, Guarded, Stage},
+        launch::{Child, ChildFailure, FilterState, Image, Listening},
         notify::Listener,
         procfs,
         signal::{self, Kick},
@@ -52,49 +54,116 @@ const LAUNCH_POLL: Duration = Duration::from_micros(50);
 /// A workload whose calls are told by seccomp user notification.
 #[derive(Debug)]
 pub struct NotifyEngine {
-    child: Child,
+    workload: Workload,
     wanted: Wanted,
     setup: Setup,
 }
 
+/// Where the workload comes from.
+#[derive(Debug)]
+enum Workload {
+    /// We start it.
+    Child(Child),
+    /// Another process, now dead, has started it.
+    Adopted {
+        /// Its first process.
+        root: Pid,
+        /// The listener of its filter.
+        listener: OwnedFd,
+    },
+}
+
 impl Engine for NotifyEngine {
-    fn launch(image: &Image, wanted: Wanted, setup: Setup) -> Result<Self, LaunchError> {
+    fn launch(image: &Image, wanted: Wanted, mut setup: Setup) -> Result<Self, LaunchError> {
         // If it is ignored, nobody learns how the first process ends.
         signal::reset(libc::SIGCHLD);
+        // So that what the workload leaves behind stays ours to trace.
+        guard::adopt_orphans();
         // The first look-up builds the tables, which no stop should wait for.
         let _ = abi::signature_of(abi::Abi::NATIVE, SyscallNr(0));
-        let program = wanted.notifying_filter().map_err(LaunchError::Filter)?;
-        let child =
-            Child::spawn(image, program.instructions(), Listening::Answering).map_err(LaunchError::Spawn)?;
-        Ok(Self { child, wanted, setup })
+        let adopted = setup.guarded.as_mut().and_then(|guarded| {
+            Some(Workload::Adopted { root: guarded.board.root()?, listener: guarded.adopted.take()? })
+        });
+        let workload = match adopted {
+            Some(adopted) => adopted,
+            None => {
+                let program = wanted.notifying_filter().map_err(LaunchError::Filter)?;
+                let child = Child::spawn(image, program.instructions(), Listening::Answering);
+                Workload::Child(child.map_err(LaunchError::Spawn)?)
+            }
+        };
+        Ok(Self { workload, wanted, setup })
     }
 
     fn root(&self) -> Pid {
-        self.child.pid()
+        match &self.workload {
+            Workload::Child(child) => child.pid(),
+            Workload::Adopted { root, .. } => *root,
+        }
     }
 
     fn run<M: ProducerMemory + Send + Sync>(self, recorder: Recorder<M>) -> Result<Outcome, EngineError> {
-        let Self { child, wanted, setup: Setup { population, workers } } = self;
-        let root = child.pid();
+        let root = self.root();
+        let Self { workload, wanted, setup: Setup { population, workers, guarded } } = self;
         let ends = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(from_errno)?);
         let mut book = Book::new(recorder, population, Arc::clone(&ends));
-        book.admit(root);
-        child.open_gate();
-        let (filter, Some(listener)) = await_listener(&child) else {
+        let (child, filter, listener) = match workload {
+            Workload::Child(child) => {
+                book.admit(root);
+                child.open_gate();
+                let (filter, listener) = await_listener(&child);
+                (Some(child), filter, listener)
+            }
+            Workload::Adopted { listener, .. } => (None, None, Some(listener)),
+        };
+        let failure = || child.as_ref().and_then(Child::failure);
+        let Some(listener) = listener else {
             let root_status = keeper::await_end(root);
-            return Ok(outcome(&child, None, root_status, Done::default(), book));
+            return Ok(outcome((failure(), filter), root_status, Done::default(), book));
         };
         let listener = Listener::new(listener).map_err(EngineError::Listener)?;
         listener.set_sync_wake_up(true);
+        if let Some(guarded) = &guarded {
+            entrust(guarded, root, &listener, &mut book).map_err(EngineError::Listener)?;
+        }
         let kick = Kick::new().map_err(EngineError::Wait)?;
         let alarm =
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(from_errno)?;
-        let shared = Shared::new((listener, wanted, root), book, kick, alarm);
+        let shared = Shared::new((listener, wanted, guarded), (root, child.is_some()), book, kick, alarm);
         let root_status = thread::scope(|scope| Keeper::new(&shared, ends, scope).run(usize::from(workers.unwrap_or(2))));
-        let (book, done, failure) = shared.into_parts();
-        let outcome = outcome(&child, filter, root_status.map_err(EngineError::Wait)?, done, book);
-        failure.map_or(Ok(outcome), |error| Err(EngineError::Listener(error)))
+        let (book, done, failed) = shared.into_parts();
+        let outcome = outcome((failure(), filter), root_status.map_err(EngineError::Wait)?, done, book);
+        failed.map_or(Ok(outcome), |error| Err(EngineError::Listener(error)))
     }
+}
+
+/// Gives the guardian what it needs when we are dead. Of a workload that is adopted it then stops to answer the calls, and
+/// what runs of it and what was not seen is told.
+fn entrust<M: ProducerMemory>(
+    guarded: &Guarded,
+    root: Pid,
+    listener: &Listener,
+    book: &mut Book<M>,
+) -> io::Result<()> {
+    if guarded.board.root().is_none() {
+        guarded.to_guardian.send(b"listener", &[listener.as_fd()])?;
+        guarded.board.note_root(root);
+        guarded.board.set_stage(Stage::Receiving);
+        return Ok(());
+    }
+    guarded.board.set_stage(Stage::Ready);
+    while guarded.board.stage() == Stage::Ready {
+        thread::sleep(LAUNCH_POLL);
+    }
+    // What the dead engine was about to tell is lost as well.
+    book.recorder.begin_after_gap(guarded.board.unseen().max(1));
+    let own = Pid(nix::unistd::getpid().as_raw());
+    for pid in procfs::descendants(guarded.guardian) {
+        if pid != own {
+            book.adopt(pid);
+        }
+    }
+    Ok(())
 }
 
 fn from_errno(errno: Errno) -> EngineError {
@@ -117,8 +186,7 @@ fn await_listener(child: &Child) -> (Option<FilterState>, Option<OwnedFd>) {
 
 /// Tells what is still to be told.
 fn outcome<M: ProducerMemory>(
-    child: &Child,
-    filter: Option<FilterState>,
+    (failure, filter): (Option<ChildFailure>, Option<FilterState>),
     root_status: i32,
     done: Done,
     mut book: Book<M>,
@@ -130,7 +198,7 @@ fn outcome<M: ProducerMemory>(
     counters.tracees_created += book.created;
     Outcome {
         root_status,
-        failure: child.failure(),
+        failure,
         filter,
         counters,
         recorded: book.recorder.finish(),

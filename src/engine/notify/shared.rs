@@ -19,7 +19,7 @@ use crate::{
     engine::Wanted,
     limits,
     ring::ProducerMemory,
-    sys::{Pid, Tid, notify::Listener, signal::Kick},
+    sys::{Pid, Tid, guard::Guarded, notify::Listener, signal::Kick},
 };
 
 /// A set of threads that is nearly always empty, and cheap to ask then.
@@ -66,9 +66,13 @@ pub(super) struct Slot {
 pub(super) struct Shared<M: ProducerMemory> {
     pub(super) listener: Listener,
     pub(super) wanted: Wanted,
+    /// What this process has of its guardian, if it has one.
+    pub(super) guarded: Option<Guarded>,
     book: Mutex<Book<M>>,
     /// The workload's first process.
     pub(super) root: Pid,
+    /// It is our child, and not that of an engine's process that is dead.
+    pub(super) is_child: bool,
     /// It has not become the workload yet.
     pub(super) is_launching: AtomicBool,
     /// Threads whose call begins anew: its notification has been looked at before.
@@ -91,7 +95,8 @@ pub(super) struct Shared<M: ProducerMemory> {
 
 impl<M: ProducerMemory> Shared<M> {
     pub(super) fn new(
-        (listener, wanted, root): (Listener, Wanted, Pid),
+        (listener, wanted, guarded): (Listener, Wanted, Option<Guarded>),
+        (root, is_child): (Pid, bool),
         book: Book<M>,
         kick: Kick,
         alarm: EventFd,
@@ -100,8 +105,10 @@ impl<M: ProducerMemory> Shared<M> {
             listener,
             wanted,
             book: Mutex::new(book),
+            guarded,
             root,
-            is_launching: AtomicBool::new(true),
+            is_child,
+            is_launching: AtomicBool::new(is_child),
             restarting: FewThreads::default(),
             blocking: FewThreads::default(),
             blocked: AtomicUsize::new(0),

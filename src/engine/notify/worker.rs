@@ -111,7 +111,12 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         self.shared.occupy(self.slot, Tid(nix::unistd::gettid().as_raw()));
         while !self.shared.is_over() {
             match self.shared.listener.receive() {
-                Ok(Received::Call(notification)) => self.serve(notification, Instant::now(), scope),
+                Ok(Received::Call(notification)) => {
+                    let board = self.shared.guarded.as_ref().map(|guarded| &guarded.board);
+                    board.inspect(|board| board.note_received(self.slot, notification.id));
+                    self.serve(notification, Instant::now(), scope);
+                    board.inspect(|board| board.note_answered(self.slot));
+                }
                 Ok(Received::Nothing) => {}
                 Err(error) => self.shared.fail(error),
             }
