@@ -16,7 +16,10 @@ use crate::{
         advice,
         choice::{Choice, Requested, Unavailable, choose},
     },
-    sys::probe::{Answer, Probe, Probes, Standing},
+    sys::{
+        probe::{Answer, Probe, Probes, Standing},
+        process,
+    },
 };
 
 /// The version of the keys.
@@ -44,7 +47,10 @@ impl Doctor {
             hints: hints(),
             // What sched_getaffinity(2) and the quota of the control group leave.
             cpus: thread::available_parallelism().map_or(1, Into::into),
-            choice: choose(&probes, Requested { engine: None, is_audit: false }),
+            choice: choose(
+                &probes,
+                Requested { engine: None, is_audit: false, may_change_user: process::may_change_user() },
+            ),
             probes,
         };
         print(&if self.json { findings.json() } else { findings.text() })?;

@@ -37,6 +37,7 @@ use crate::{
     sys::{
         guard::Stage,
         launch::{self, ChildFailure, Image},
+        process,
         probe::Probes,
         signal,
     },
@@ -294,7 +295,7 @@ impl Run {
             Engine::Notify => Some(EngineKind::Notify),
             Engine::Ptrace => Some(EngineKind::Ptrace),
         };
-        match choose(&Probes::run(), Requested { engine, is_audit: self.all }) {
+        match choose(&Probes::run(), Requested { engine, is_audit: self.all, may_change_user: process::may_change_user() }) {
             Ok(choice) => Ok(Watch { choice, workers: self.workers }),
             Err(unavailable) if engine.is_some() => Err(UsageError::Engine(unavailable).into()),
             Err(unavailable) => Err(unavailable.into()),

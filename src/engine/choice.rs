@@ -53,6 +53,8 @@ pub struct Requested {
     /// Every call is trapped. A notified call is interrupted to learn its result, and some calls, such as
     /// epoll_wait(2), do not start again by themselves (signal(7)): so that takes ptrace.
     pub is_audit: bool,
+    /// The workload may change its user: we run as root, or it may start setuid programs.
+    pub may_change_user: bool,
 }
 
 /// What stands in the way of an engine.
@@ -62,6 +64,9 @@ pub enum Obstacle {
     Machine(Probe, Answer),
     /// Every call is to be trapped: see [`Requested::is_audit`].
     Audit,
+    /// A process that changes its user is another's to trace then, without `CAP_SYS_PTRACE`. One that is attached to
+    /// already stays so, but the notify engine attaches for one call.
+    Users,
     /// It is not in this build.
     NotBuilt(EngineKind),
 }
@@ -116,6 +121,11 @@ fn choose_from(probes: &Probes, requested: Requested, has_notify: bool) -> Resul
     };
     match requested.engine {
         Some(engine) => take(engine, Why::Asked),
+        None if requested.may_change_user && probes.answer(Probe::CapSysPtrace) != Answer::Yes => {
+            let mut obstacles = in_the_way(EngineKind::Notify);
+            obstacles.push(Obstacle::Users);
+            take(EngineKind::Ptrace, Why::Instead(obstacles))
+        }
         None => take(EngineKind::Notify, Why::Best)
             .or_else(|notify| take(EngineKind::Ptrace, Why::Instead(notify.obstacles))),
     }
@@ -145,6 +155,7 @@ impl fmt::Display for Obstacle {
                 }
             }
             Self::Audit => f.write_str("it cannot trap every call, as some do not survive an interruption"),
+            Self::Users => f.write_str("without CAP_SYS_PTRACE it loses a process that changes its user"),
             Self::NotBuilt(engine) => write!(f, "this build has no {} engine", engine.name()),
         }
     }
@@ -172,7 +183,7 @@ impl fmt::Display for Unavailable {
         match self.obstacles.first() {
             Some(Obstacle::Machine(probe, _)) => write!(f, "; {}", change(*probe)),
             Some(Obstacle::Audit) => f.write_str("; use --engine ptrace or leave out --all"),
-            Some(Obstacle::NotBuilt(_)) | None => f.write_str("; use --engine auto"),
+            Some(Obstacle::Users | Obstacle::NotBuilt(_)) | None => f.write_str("; use --engine auto"),
         }
     }
 }
@@ -192,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    const AUTO: Requested = Requested { engine: None, is_audit: false };
+    const AUTO: Requested = Requested { engine: None, is_audit: false, may_change_user: false };
 
     /// A machine that permits everything but these.
     fn machine_without(refused: &[(Probe, Answer)]) -> Probes {
@@ -235,6 +246,18 @@ mod tests {
         let choice = choose_from(&Probes::default(), AUTO, true).unwrap();
         assert_eq!(choice.engine, EngineKind::Ptrace);
         assert!(matches!(choice.why, Why::Instead(obstacles) if obstacles.len() == NOTIFY_NEEDS.len()));
+    }
+
+    #[test]
+    fn a_workload_that_may_change_its_user_gets_notify_only_where_that_can_follow_it() {
+        let rooted = Requested { may_change_user: true, ..AUTO };
+        let kind = |probes: &Probes, requested| choose_from(probes, requested, true).unwrap().engine;
+        assert_eq!(kind(&machine_without(&[]), rooted), EngineKind::Notify);
+        let confined = machine_without(&[no(Probe::CapSysPtrace)]);
+        assert_eq!(kind(&confined, rooted), EngineKind::Ptrace);
+        assert_eq!(kind(&confined, AUTO), EngineKind::Notify);
+        let asked = Requested { engine: Some(EngineKind::Notify), ..rooted };
+        assert_eq!(kind(&confined, asked), EngineKind::Notify);
     }
 
     #[test]

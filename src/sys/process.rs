@@ -133,6 +133,13 @@ pub fn has_capability(capability: u32) -> Option<bool> {
     Some(effective.checked_shr(capability)? & 1 != 0)
 }
 
+/// Whether what this process starts may take another user's id: it has `CAP_SETUID`, or that cannot be told.
+#[must_use]
+pub fn may_change_user() -> bool {
+    const CAP_SETUID: u32 = 7;
+    has_capability(CAP_SETUID).unwrap_or(true)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;

@@ -1,12 +1,13 @@
 //! Trouble on creance's own side, and what the workload notices of it.
 
 use std::{
-    fs::File,
+    ffi::OsStr,
+    fs::{self, File},
     io::{self, Read},
     thread,
 };
 
-use crate::support::{Event, Workload, directory, executable, fifo, fixture, has_program, skip};
+use crate::support::{Event, Workload, creance, directory, executable, fifo, fixture, has_program, skip};
 
 #[test]
 fn a_workload_does_not_outlive_creance() {
@@ -15,6 +16,65 @@ fn a_workload_does_not_outlive_creance() {
     // Ends when nobody holds the workload's standard output any more.
     let finished = capturing.finish_unread();
     assert_eq!(finished.stdout(), "");
+}
+
+/// Bad input, which an engine is that the machine does not permit.
+const REFUSED: Option<i32> = Some(2);
+
+#[test]
+fn a_workload_dies_with_its_engine_and_the_status_says_so() {
+    let script = "kill -9 $PPID; sleep 20; echo survived";
+    let run = Workload::shell(script).flags(["--engine", "notify", "--output", "null"]).under_creance();
+    if run.status.code() == REFUSED {
+        return skip(&run.stderr);
+    }
+    assert_eq!((run.status.code(), run.stdout()), (Some(125), ""), "{}", run.stderr);
+    assert!(run.stderr.contains("the workload is killed with it"), "{}", run.stderr);
+}
+
+#[test]
+fn a_workload_goes_on_under_another_engine_and_the_gap_is_told() {
+    let (_held, path) = directory();
+    let events = path.join("events");
+    // The second engine is there when its first event is.
+    let script = r#"
+        cat /etc/hostname >/dev/null
+        kill -9 $PPID
+        before=$(wc -l <"$EVENTS")
+        for i in 1 2 3 4 5 6 7 8 9; do
+            cat /dev/null /etc/passwd >/dev/null
+            sleep 0.3
+            [ "$(wc -l <"$EVENTS")" -gt "$before" ] && break
+        done
+        cat /etc/group >/dev/null
+        exit 9"#;
+    let flags =
+        ["--engine", "notify", "--on-death", "continue", "--output", "json", "--output-file"].map(OsStr::new);
+    let run = Workload::shell(script)
+        .variable("EVENTS", &events)
+        .flags(flags.into_iter().chain([events.as_os_str()]))
+        .under_creance();
+    if run.status.code() == REFUSED {
+        return skip(&run.stderr);
+    }
+    assert_eq!(run.status.code(), Some(9), "{}", run.stderr);
+    assert!(run.stderr.contains("another one is started"), "{}", run.stderr);
+    let text = fs::read_to_string(events).unwrap();
+    // The first engine may have died in the middle of a line.
+    let told: Vec<_> = text.lines().filter(|line| line.ends_with('}')).map(Event::parse).collect();
+    let gap = told.iter().position(|event| event.kind() == "drop").expect("the gap is announced");
+    assert!(told[gap].number("/args/count") >= Some(1));
+    let opened = |path| move |event: &Event| event.is_open() && event.argument("name") == Some(path);
+    assert!(told[gap..].iter().any(opened("/etc/group")), "{text}");
+    let exit = told.iter().find(|event| event.kind() == "procexit" && event.pid() == told[0].pid());
+    assert!(exit.is_some_and(|exit| exit.number("/args/status") == Some(9 << 8)), "{exit:?}");
+}
+
+#[test]
+fn only_the_notify_engine_lets_a_workload_live_on() {
+    let run = creance(["run", "--engine", "ptrace", "--on-death", "continue", "--", "echo", "started"]);
+    assert_eq!((run.status.code(), run.stdout()), (REFUSED, ""));
+    assert!(run.stderr.contains("--on-death continue"), "{}", run.stderr);
 }
 
 #[test]
