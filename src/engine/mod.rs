@@ -15,6 +15,7 @@ mod wanted;
 
 use std::{io, time::Instant};
 
+pub use process::name_in;
 pub use recorder::{FullRing, Recorder};
 pub use wanted::{Verdict, Wanted};
 

@@ -2,7 +2,7 @@
 
 use super::recorder::header;
 use crate::{
-    event::{CaptureBuffer, CaptureFlags, CaptureKind, RecordFlags, RecordHeader, RecordKind},
+    event::{CaptureBuffer, CaptureFlags, CaptureKind, Captures, RecordFlags, RecordHeader, RecordKind},
     limits,
     sys::{
         Pid, Tid, clock,
@@ -44,6 +44,16 @@ pub(crate) fn process_record(pid: Pid, bits: u64, captures: &mut CaptureBuffer) 
         arguments: [bits, 0, 0, 0, 0, 0],
         ..header(RecordKind::Process, now_ns)
     })
+}
+
+/// The name of the program that a record of its start tells; `None` if it does not stand there just as it is
+/// (proc_pid_status(5)).
+#[must_use]
+pub fn name_in(mut captures: Captures<'_>) -> Option<&[u8]> {
+    let status = captures.find(|capture| capture.kind == CaptureKind::ProcStatus)?.data;
+    let name = status.strip_prefix(b"Name:\t")?.split(|&byte| byte == b'\n').next()?;
+    let is_plain = name.first().is_some_and(|first| !first.is_ascii_whitespace()) && !name.contains(&b'\\');
+    is_plain.then_some(name)
 }
 
 /// Appends what `/proc` tells of a process. A text that cannot be read is left out: the decoder does without.

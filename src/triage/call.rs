@@ -1,6 +1,6 @@
 //! The predicates of one call, and the order in which what they need is asked for.
 //!
-//! Registers first, which cost nothing; then what the arguments point to, one after the other; last the directories that
+//! Registers and the name of the program first, which cost nothing; then what the arguments point to, one after the other; last the directories that
 //! relative paths start from. After each the formula is evaluated twice: with all that is still open taken as true, and
 //! as false. If it fails the first time or holds the second, nothing more is asked.
 
@@ -8,6 +8,7 @@ use super::{
     CallMemory, address,
     atoms::{Atoms, Claim},
     bits::{AtomId, Known},
+    names::{NameTest, NameTests},
     program::Program,
     texts::{Progress, TextArgument},
 };
@@ -21,9 +22,11 @@ use crate::interest::{
 pub(super) struct CallTriage {
     program: Program,
     registers: Vec<(Condition, AtomId)>,
+    /// Tests of the name of the program, and whether each has to fail.
+    names: Vec<(Option<NameTest>, bool, AtomId)>,
     texts: Vec<TextArgument>,
     structures: Vec<ByteArgument>,
-    /// Whether registers alone may be reason enough to keep it.
+    /// Whether registers and the name may be reason enough to keep it.
     is_kept_by_registers: bool,
 }
 
@@ -40,7 +43,7 @@ const CALL_ARGUMENTS: usize = 6;
 
 impl CallTriage {
     /// Compiles a formula.
-    pub(super) fn of(formula: &Formula) -> Self {
+    pub(super) fn of(formula: &Formula, name_tests: &mut NameTests) -> Self {
         let mut atoms = Atoms::default();
         let tree = atoms.number(formula);
         let claims = atoms.into_claims();
@@ -54,19 +57,25 @@ impl CallTriage {
             _ => None,
         });
         let registers: Vec<_> = registers.collect();
+        let names = claims.iter().filter_map(|(claim, atom)| match claim {
+            Claim::Name { tests, is_negated } => Some((name_tests.number(tests), *is_negated, *atom)),
+            _ => None,
+        });
+        let names: Vec<_> = names.collect();
         let texts = arguments.iter().filter_map(|argument| TextArgument::of(*argument, &claims, words));
         let mut texts: Vec<_> = texts.collect();
         let structures = arguments.iter().filter_map(|argument| ByteArgument::of(*argument, &claims));
         let program = Program::of(&tree);
         let mut by_registers = Known::PENDING;
-        registers.iter().for_each(|(_, atom)| by_registers.tell(*atom, Some(true)));
+        let told = registers.iter().map(|(_, atom)| atom).chain(names.iter().map(|(.., atom)| atom));
+        told.for_each(|atom| by_registers.tell(*atom, Some(true)));
         let is_kept_by_registers = program.holds(&by_registers.lower);
         for text in &mut texts {
             let mut known = Known::PENDING;
             text.read_too_long(&mut known);
             text.let_tail_drop(!program.holds(&known.upper));
         }
-        Self { registers, texts, structures: structures.collect(), is_kept_by_registers, program }
+        Self { registers, names, texts, structures: structures.collect(), is_kept_by_registers, program }
     }
 
     /// Tells whether the call may matter.
@@ -74,6 +83,12 @@ impl CallTriage {
         let mut known = Known::PENDING;
         for (condition, atom) in &self.registers {
             known.tell(*atom, Some(condition.holds(registers)));
+        }
+        if !self.names.is_empty() {
+            let hits = memory.name();
+            for (test, is_negated, atom) in &self.names {
+                known.tell(*atom, hits.zip(*test).map(|(hits, test)| hits.has(test) != *is_negated));
+            }
         }
         if !self.program.holds(&known.upper) {
             return false;
@@ -129,7 +144,7 @@ impl ByteArgument {
                 Claim::Address { test, is_negated, .. } => {
                     this.addresses.push((test.clone(), *is_negated, *atom));
                 }
-                Claim::Register(_) | Claim::Text { .. } => {}
+                Claim::Register(_) | Claim::Text { .. } | Claim::Name { .. } => {}
             }
         }
         (!this.words.is_empty() || !this.addresses.is_empty()).then_some(this)

@@ -28,17 +28,22 @@ impl CallMemory for Call {
     fn bytes(&mut self, argument: u8) -> Option<&[u8]> {
         self.bytes.get(usize::from(argument))?.as_deref()
     }
+
+    fn name(&mut self) -> Option<NameHits> {
+        self.name_hits
+    }
 }
 
 fn is_kept(formula: &Formula, call: &Call) -> bool {
-    let registers = call.registers;
-    Triage::of_formulas([(NR, formula)]).is_kept(Abi::NATIVE, NR, &registers, &mut call.clone())
+    asked(formula, call).1
 }
 
 /// How many directories are asked for, and whether the call is kept.
 fn asked(formula: &Formula, call: &Call) -> (u32, bool) {
-    let (mut call, registers) = (call.clone(), call.registers);
-    let is_kept = Triage::of_formulas([(NR, formula)]).is_kept(Abi::NATIVE, NR, &registers, &mut call);
+    let triage = Triage::of_formulas([(NR, formula)]);
+    let name_hits = call.name.as_deref().and_then(|name| triage.name_hits(name));
+    let (mut call, registers) = (Call { name_hits, ..call.clone() }, call.registers);
+    let is_kept = triage.is_kept(Abi::NATIVE, NR, &registers, &mut call);
     (call.bases_asked, is_kept)
 }
 
@@ -92,7 +97,7 @@ proptest! {
 
     #[test]
     fn what_is_not_known_keeps_what_any_answer_would_keep(
-        formula in random::formula(), call in random::call(), known in any::<[bool; 9]>(),
+        formula in random::formula(), call in random::call(), known in any::<[bool; 10]>(),
     ) {
         let hidden = call.clone().without(known);
         prop_assert!(!is_kept(&formula, &call) || is_kept(&formula, &hidden));
@@ -103,7 +108,7 @@ proptest! {
     fn a_directory_that_libsinsp_does_not_know_drops_nothing_that_falco_would_match(
         formula in random::formula_without_names(), call in random::call(),
     ) {
-        let unknown = call.clone().without([true, true, true, false, false, false, true, true, true]);
+        let unknown = call.clone().without([true, true, true, false, false, false, true, true, true, true]);
         let shown = plain::may_hold_as_shown(&formula, &unknown);
         prop_assert!(!shown || is_kept(&formula, &unknown));
     }
@@ -155,6 +160,9 @@ fn registers_decide_before_memory_is_read() {
         }
         fn bytes(&mut self, _argument: u8) -> Option<&[u8]> {
             panic!("no bytes are needed")
+        }
+        fn name(&mut self) -> Option<NameHits> {
+            panic!("no name is needed")
         }
     }
     let etc = path(starts_with("/etc"));

@@ -14,6 +14,7 @@ use crate::{
         Pid, Tid,
         ptrace::{Call, StopKind, Stopped},
     },
+    triage::NameHits,
 };
 
 /// A trapped call that has not returned.
@@ -61,6 +62,16 @@ struct EarlyEnd {
 struct Tracee {
     pid: Pid,
     pending: Option<PendingCall>,
+    name: Option<ToldName>,
+}
+
+/// The name by which readers of the ring know a program: they were told it by the record of its exec, and by none since.
+/// What a program calls itself later (prctl(2), `PR_SET_NAME`) nobody tells them, unless they have to be told of the
+/// process again: in another epoch ([`Recorder::epoch`](super::super::Recorder::epoch)) the name is not certain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ToldName {
+    pub(super) hits: NameHits,
+    pub(super) epoch: u32,
 }
 
 #[derive(Debug)]
@@ -104,7 +115,7 @@ impl Tracees {
         if let Some(at) = self.ended.iter().position(|end| end.tid == tid) {
             return Arrival::Ended(self.ended.swap_remove(at).status);
         }
-        self.known.insert(tid, Tracee { pid, pending: None });
+        self.known.insert(tid, Tracee { pid, pending: None, name: None });
         match self.held.iter().position(|held| held.stop.tid() == tid) {
             Some(at) => Arrival::Held(self.held.swap_remove(at)),
             None => Arrival::Awaited,
@@ -160,8 +171,23 @@ impl Tracees {
 
     /// Gives the state of thread `former` to `tid`, the leader of its process, whose place it has taken.
     pub(super) fn rename(&mut self, former: Tid, tid: Tid) {
-        let state = self.known.remove(&former).unwrap_or(Tracee { pid: Pid(tid.0), pending: None });
+        let state =
+            self.known.remove(&former).unwrap_or(Tracee { pid: Pid(tid.0), pending: None, name: None });
         self.known.insert(tid, state);
+    }
+
+    /// Notes by which name a thread is known. While there are so many that a reader may not remember all of them, no
+    /// name is certain.
+    pub(super) fn set_name(&mut self, tid: Tid, name: Option<ToldName>) {
+        let is_certain = self.known.len() < limits::PROCESSES_MAX / 2;
+        if let Some(tracee) = self.known.get_mut(&tid) {
+            tracee.name = name.filter(|_| is_certain);
+        }
+    }
+
+    /// The name by which a thread is known, if it is certain in this epoch.
+    pub(super) fn name(&self, tid: Tid, epoch: u32) -> Option<ToldName> {
+        self.known.get(&tid)?.name.filter(|name| name.epoch == epoch)
     }
 
     /// Forgets a thread that has ended; gives its process and the call that it was in. `None` if it was not known:
