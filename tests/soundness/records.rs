@@ -120,7 +120,7 @@ fn life(random: &mut Random, sequence: u64) -> Made {
     }
     if random.below(8) > 0 {
         let name = if random.below(6) == 0 { one(random, &ODD_PROGRAMS) } else { one(random, &PROGRAMS) };
-        let status = format!("Name:\t{name}\nPPid:\t1\n");
+        let status = format!("Name:\t{name}\nPPid:\t69000\n");
         // It fits: there is nothing else.
         let _ = captures.push(CaptureKind::ProcStatus, 0, CaptureFlags::default(), status.as_bytes());
     }
