@@ -8,9 +8,6 @@
 //!
 //! Links are not followed: Falco compares names, and so does triage.
 //!
-//! One thing of libsinsp is left out. It measures an absolute path of `open` together with the current directory, and
-//! shows `/DIR_TOO_LONG/FILENAME_TOO_LONG` if both exceed a thousand bytes; triage judges an absolute path by itself.
-//!
 //! Read [`crate::interest::formula`] first: it says what each predicate means. The judging itself is in `call.rs`.
 
 mod address;
@@ -31,7 +28,7 @@ mod trie;
 pub use self::names::NameHits;
 use self::{call::CallTriage, names::NameTests};
 use crate::{
-    abi::{Abi, SyscallNr},
+    abi::{self, Abi, SyscallNr},
     interest::{Interest, formula::Formula},
     limits::SYSCALL_NUMBERS_MAX,
 };
@@ -78,7 +75,8 @@ impl Triage {
                 calls.resize_with(index + 1, || None);
             }
             if let Some(call) = calls.get_mut(index) {
-                *call = Some(Box::new(CallTriage::of(formula, &mut names)));
+                *call =
+                    Some(Box::new(CallTriage::of(abi::number_name(Abi::NATIVE, nr), formula, &mut names)));
             }
         }
         names.compile();

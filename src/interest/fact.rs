@@ -268,9 +268,15 @@ fn path(sources: &[Source], others: &[&str], check: &Check, is_wanted: bool) -> 
 
 fn name(check: &Check, is_wanted: bool) -> Option<Formula> {
     let (test, is_negative) = text_test(check)?;
-    // A name has no components for `pmatch`.
-    let is_decided = !matches!(test, TextTest::Below(_));
-    is_decided.then_some(Formula::Atom(Atom::Name { test, is_negated: is_negative == is_wanted }))
+    let is_negated = is_negative == is_wanted;
+    match test {
+        // A name has no components for `pmatch`.
+        TextTest::Below(_) => None,
+        TextTest::OneOf(names) if names.is_empty() => {
+            Some(if is_negated { Formula::True } else { Formula::False })
+        }
+        test => Some(Formula::Atom(Atom::Name { test, is_negated })),
+    }
 }
 
 /// Whether a text can only be part of a single name: it holds nothing but what names are made of.

@@ -42,8 +42,8 @@ struct ByteArgument {
 const CALL_ARGUMENTS: usize = 6;
 
 impl CallTriage {
-    /// Compiles a formula.
-    pub(super) fn of(formula: &Formula, name_tests: &mut NameTests) -> Self {
+    /// Compiles the formula of the call with this name.
+    pub(super) fn of(name: Option<&str>, formula: &Formula, name_tests: &mut NameTests) -> Self {
         let mut atoms = Atoms::default();
         let tree = atoms.number(formula);
         let claims = atoms.into_claims();
@@ -74,6 +74,10 @@ impl CallTriage {
             let mut known = Known::PENDING;
             text.read_too_long(&mut known);
             text.let_tail_drop(!program.holds(&known.upper));
+            // Of these two it is the directory that libsinsp joins their paths with, even absolute ones.
+            if matches!(name, Some("open" | "creat")) {
+                text.measure_with_cwd();
+            }
         }
         Self { registers, names, texts, structures: structures.collect(), is_kept_by_registers, program }
     }

@@ -40,10 +40,14 @@ fn is_kept(formula: &Formula, call: &Call) -> bool {
 
 /// How many directories are asked for, and whether the call is kept.
 fn asked(formula: &Formula, call: &Call) -> (u32, bool) {
-    let triage = Triage::of_formulas([(NR, formula)]);
+    asked_of(NR, formula, call)
+}
+
+fn asked_of(nr: SyscallNr, formula: &Formula, call: &Call) -> (u32, bool) {
+    let triage = Triage::of_formulas([(nr, formula)]);
     let name_hits = call.name.as_deref().and_then(|name| triage.name_hits(name));
     let (mut call, registers) = (Call { name_hits, ..call.clone() }, call.registers);
-    let is_kept = triage.is_kept(Abi::NATIVE, NR, &registers, &mut call);
+    let is_kept = triage.is_kept(Abi::NATIVE, nr, &registers, &mut call);
     (call.bases_asked, is_kept)
 }
 
@@ -93,6 +97,15 @@ proptest! {
         formula in random::formula(), call in random::call(),
     ) {
         prop_assert!(!plain::may_hold_as_shown(&formula, &call) || is_kept(&formula, &call));
+    }
+
+    #[test]
+    fn a_directory_that_makes_an_absolute_path_of_open_too_long_drops_nothing(
+        formula in random::formula(), call in random::call(),
+    ) {
+        // Not every machine has such a call.
+        let Some(open) = abi::number(Abi::NATIVE, "open") else { return Ok(()) };
+        prop_assert!(!plain::may_hold_of_open(&formula, &call) || asked_of(open, &formula, &call).1);
     }
 
     #[test]

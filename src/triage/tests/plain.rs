@@ -64,12 +64,23 @@ impl Call {
         }
         let is_too_long = base.map_or(9, <[u8]>::len) + text.len() + 2 > 1024;
         match base {
-            _ if is_too_long => Some(b"/DIR_TOO_LONG/FILENAME_TOO_LONG".to_vec()),
+            _ if is_too_long => Some(TOO_LONG.to_vec()),
             Some(_) => self.resolved(argument),
             None => Some(normal([b"<UNKNOWN>", text].concat().split(is_slash))),
         }
     }
 }
+
+/// Tells whether the formula may hold of what libsinsp shows of an `open`: it measures absolute paths with the directory too.
+pub(super) fn may_hold_of_open(formula: &Formula, call: &Call) -> bool {
+    evaluate(formula, call, &|argument| {
+        let base = call.bases[usize::from(argument)].as_deref().unwrap_or_default();
+        let is_too_long = call.written(argument).is_some_and(|text| base.len() + text.len() + 2 > 1024);
+        if is_too_long { Some(TOO_LONG.to_vec()) } else { call.shown(argument) }
+    })
+}
+
+const TOO_LONG: &[u8] = b"/DIR_TOO_LONG/FILENAME_TOO_LONG";
 
 fn is_printable(text: &[u8]) -> bool {
     text.iter().all(|byte| (b' '..=b'~').contains(byte))
