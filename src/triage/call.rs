@@ -1,7 +1,7 @@
 //! The predicates of one call, and the order in which what they need is asked for.
 //!
-//! Registers and the name of the program first, which cost nothing; then what the arguments point to, one after the other; last the directories that
-//! relative paths start from. After each the formula is evaluated twice: with all that is still open taken as true, and
+//! Registers first, which cost nothing; then what the arguments point to, one after the other; then the
+//! name of the program, of which there are many tests that few calls need; last the directories that relative paths start from. After each the formula is evaluated twice: with all that is still open taken as true, and
 //! as false. If it fails the first time or holds the second, nothing more is asked.
 
 use super::{
@@ -26,7 +26,7 @@ pub(super) struct CallTriage {
     names: Vec<(Option<NameTest>, bool, AtomId)>,
     texts: Vec<TextArgument>,
     structures: Vec<ByteArgument>,
-    /// Whether registers and the name may be reason enough to keep it.
+    /// Whether registers alone may be reason enough to keep it.
     is_kept_by_registers: bool,
 }
 
@@ -67,8 +67,7 @@ impl CallTriage {
         let structures = arguments.iter().filter_map(|argument| ByteArgument::of(*argument, &claims));
         let program = Program::of(&tree);
         let mut by_registers = Known::PENDING;
-        let told = registers.iter().map(|(_, atom)| atom).chain(names.iter().map(|(.., atom)| atom));
-        told.for_each(|atom| by_registers.tell(*atom, Some(true)));
+        registers.iter().for_each(|(_, atom)| by_registers.tell(*atom, Some(true)));
         let is_kept_by_registers = program.holds(&by_registers.lower);
         for text in &mut texts {
             let mut known = Known::PENDING;
@@ -87,12 +86,6 @@ impl CallTriage {
         let mut known = Known::PENDING;
         for (condition, atom) in &self.registers {
             known.tell(*atom, Some(condition.holds(registers)));
-        }
-        if !self.names.is_empty() {
-            let hits = memory.name();
-            for (test, is_negated, atom) in &self.names {
-                known.tell(*atom, hits.zip(*test).map(|(hits, test)| hits.has(test) != *is_negated));
-            }
         }
         if !self.program.holds(&known.upper) {
             return false;
@@ -114,6 +107,15 @@ impl CallTriage {
         }
         for structure in &self.structures {
             structure.read(memory, known);
+            if let Some(answer) = self.answer(known) {
+                return Some(answer);
+            }
+        }
+        if !self.names.is_empty() {
+            let hits = memory.name();
+            for (test, is_negated, atom) in &self.names {
+                known.tell(*atom, hits.zip(*test).map(|(hits, test)| hits.has(test) != *is_negated));
+            }
             if let Some(answer) = self.answer(known) {
                 return Some(answer);
             }

@@ -78,7 +78,6 @@ pub(super) fn bind(
 }
 
 /// A socket that is listened at was bound before, and Falco is told so if no record did: it shows that address.
-
 pub(super) fn listen(
     processes: &mut Processes,
     call: Call<'_, '_>,
