@@ -98,3 +98,25 @@ fn push(captures: &mut CaptureBuffer, kind: CaptureKind, was_cut: bool, data: &[
     // What does not fit is flagged by the buffer itself.
     let _ = captures.push(kind, 0, flags, data);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_where_it_stands_as_it_is() {
+        let name = |status: &[u8]| {
+            let mut captures = CaptureBuffer::with_capacity(256);
+            push(&mut captures, CaptureKind::ProcStat, false, b"7 (other) S");
+            push(&mut captures, CaptureKind::ProcStatus, false, status);
+            name_in(captures.captures()).map(<[u8]>::to_vec)
+        };
+        assert_eq!(name(b"Name:\tnginx: a b\nUmask:\t0\n"), Some(b"nginx: a b".to_vec()));
+        for status in
+            ["", "Name:\t", "Name:\t\nUmask:\t0\n", "Name:\ta\\nb\n", "Name:\t a\n", "Umask:\t0\nName:\ta\n"]
+        {
+            assert_eq!(name(status.as_bytes()), None, "{status}");
+        }
+        assert_eq!(name_in(CaptureBuffer::with_capacity(0).captures()), None);
+    }
+}

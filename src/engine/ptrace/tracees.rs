@@ -219,3 +219,30 @@ impl Tracees {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        abi::SyscallNr,
+        interest::formula::{Atom, Formula, TextTest},
+        triage::Triage,
+    };
+
+    #[test]
+    fn a_name_is_certain_in_the_epoch_in_which_it_was_told_and_goes_with_a_new_program() {
+        let test = TextTest::OneOf(vec![b"cat".as_slice().into()]);
+        let formula = Formula::Atom(Atom::Name { test, is_negated: false });
+        let triage = Triage::of_formulas([(SyscallNr(0), &formula)]);
+        let name = triage.name_hits(b"cat").map(|hits| ToldName { hits, epoch: 3 });
+        let tid = Tid(7);
+        let mut tracees = Tracees::new();
+        tracees.introduce(tid, Pid(7));
+        assert!(tracees.name(tid, 3).is_none(), "it was not seen to start a program");
+        tracees.set_name(tid, name);
+        assert!(tracees.name(tid, 3).is_some());
+        assert!(tracees.name(tid, 4).is_none());
+        tracees.set_name(tid, None);
+        assert!(tracees.name(tid, 3).is_none());
+    }
+}
