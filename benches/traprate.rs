@@ -229,15 +229,17 @@ impl Counted {
 struct Counting<'a> {
     sets: &'a [Rules],
     counted: Counted,
+    names: sieve::Names,
 }
 
 impl Sink for Counting<'_> {
     fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
         let record = event.record();
+        self.names.learn(record);
         if matches!(record.kind(), RecordKind::Syscall | RecordKind::Clone | RecordKind::Exec) {
             self.counted.calls += 1;
             for (set, passed) in self.sets.iter().zip(&mut self.counted.passed) {
-                for (count, is_passed) in passed.iter_mut().zip(set.passes(record)) {
+                for (count, is_passed) in passed.iter_mut().zip(set.passes(&self.names, record)) {
                     *count += u64::from(is_passed);
                 }
             }
@@ -252,9 +254,9 @@ impl Sink for Counting<'_> {
 
 impl Rules {
     /// Whether the call is in the live set, and how far it comes in the funnel.
-    fn passes(&self, record: &Record<'_>) -> [bool; 4] {
+    fn passes(&self, names: &sieve::Names, record: &Record<'_>) -> [bool; 4] {
         let name = abi::number_name(record.abi(), record.header().number);
-        let verdict = match (record.kind(), sieve::judge(&self.funnel, record)) {
+        let verdict = match (record.kind(), sieve::judge(&self.funnel, names, record)) {
             // What its registers and its memory held is not in the record of an exec.
             (RecordKind::Exec, Verdict::RegistersUnwanted | Verdict::Dropped) => Verdict::Kept,
             (_, verdict) => verdict,
@@ -281,7 +283,7 @@ fn measure(name: &str, sets: &[Rules]) -> Result<Result<Counted, String>> {
     let mut command: Vec<OsString> = ENVIRONMENT.map(OsString::from).to_vec();
     command.extend(["/bin/bash".into(), script().into(), "run".into(), name.into(), directory.path().into()]);
     let counted = Counted { calls: 0, passed: vec![[0; 4]; sets.len()] };
-    let mut counting = Counting { sets, counted };
+    let mut counting = Counting { sets, counted, names: sieve::Names::default() };
     let mut loading = None;
     let (name, path) = (name.to_owned(), directory.path().to_owned());
     capture::capture(&command, Wanted::new(Interest::all()), &mut counting, |root| {

@@ -15,7 +15,7 @@ use creance::{
         formula::{Atom, Form, Formula, Part, Subject, TextAtom, TextTest},
     },
     rules::RuleSet,
-    triage::{CallMemory, Triage},
+    triage::{CallMemory, NameHits, Triage},
 };
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
@@ -60,6 +60,10 @@ impl CallMemory for Path {
     }
 
     fn bytes(&mut self, _argument: u8) -> Option<&[u8]> {
+        None
+    }
+
+    fn name(&mut self) -> Option<NameHits> {
         None
     }
 }

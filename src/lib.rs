@@ -4,7 +4,7 @@
 //!
 //! | floor | modules | what it owns |
 //! |---|---|---|
-//! | 0 | [`limits`], [`counters`], [`abi`] | every bound; what is counted; kernel facts without I/O |
+//! | 0 | [`limits`], [`counters`], [`abi`], `terminal` | every bound; what is counted; kernel facts without I/O; what a terminal hides |
 //! | 1 | [`sys`], [`event`] | the only door to the kernel; the wire format |
 //! | 2 | [`ring`], [`rules`] | the transport; Falco's rule language |
 //! | 3 | [`interest`], [`container`] | what can matter; which container this is |
@@ -40,4 +40,5 @@ pub mod ring;
 pub mod rules;
 pub mod sink;
 pub mod sys;
+mod terminal;
 pub mod triage;

@@ -8,9 +8,6 @@
 //!
 //! Links are not followed: Falco compares names, and so does triage.
 //!
-//! One thing of libsinsp is left out. It measures an absolute path of `open` together with the current directory, and
-//! shows `/DIR_TOO_LONG/FILENAME_TOO_LONG` if both exceed a thousand bytes; triage judges an absolute path by itself.
-//!
 //! Read [`crate::interest::formula`] first: it says what each predicate means. The judging itself is in `call.rs`.
 
 mod address;
@@ -19,6 +16,7 @@ mod bits;
 mod call;
 mod glob;
 mod matcher;
+mod names;
 mod needles;
 mod path;
 mod program;
@@ -27,14 +25,15 @@ mod tests;
 mod texts;
 mod trie;
 
-use self::call::CallTriage;
+pub use self::names::NameHits;
+use self::{call::CallTriage, names::NameTests};
 use crate::{
-    abi::{Abi, SyscallNr},
+    abi::{self, Abi, SyscallNr},
     interest::{Interest, formula::Formula},
     limits::SYSCALL_NUMBERS_MAX,
 };
 
-/// What triage may ask about the memory of a standing thread, or about a record's captures of it.
+/// What triage may ask about a standing thread and its memory, or about a record's captures of it.
 ///
 /// `None` means that it cannot be known, or not whole: such a call is kept. Asked twice, it answers the same.
 pub trait CallMemory {
@@ -45,6 +44,8 @@ pub trait CallMemory {
     fn base(&mut self, argument: u8) -> Option<&[u8]>;
     /// The structure or the socket address that an argument points to: as many bytes of it as were read.
     fn bytes(&mut self, argument: u8) -> Option<&[u8]>;
+    /// What the name of the program that makes the call passes, if it is certain which name Falco was told of it.
+    fn name(&mut self) -> Option<NameHits>;
 }
 
 /// The memory predicates of an interest, compiled.
@@ -52,6 +53,7 @@ pub trait CallMemory {
 pub struct Triage {
     /// By number. Those that have none are kept.
     calls: Vec<Option<Box<CallTriage>>>,
+    names: NameTests,
 }
 
 impl Triage {
@@ -66,16 +68,25 @@ impl Triage {
     #[must_use]
     pub fn of_formulas<'a>(formulas: impl IntoIterator<Item = (SyscallNr, &'a Formula)>) -> Self {
         let mut calls = Vec::new();
+        let mut names = NameTests::default();
         for (nr, formula) in formulas.into_iter().filter(|(nr, _)| nr.0 < SYSCALL_NUMBERS_MAX) {
             let Ok(index) = usize::try_from(nr.0) else { continue };
             if calls.len() <= index {
                 calls.resize_with(index + 1, || None);
             }
             if let Some(call) = calls.get_mut(index) {
-                *call = Some(Box::new(CallTriage::of(formula)));
+                *call =
+                    Some(Box::new(CallTriage::of(abi::number_name(Abi::NATIVE, nr), formula, &mut names)));
             }
         }
-        Self { calls }
+        names.compile();
+        Self { calls, names }
+    }
+
+    /// What a name of a program passes, once for all calls; `None` if Falco may show it in another way.
+    #[must_use]
+    pub fn name_hits(&self, name: &[u8]) -> Option<NameHits> {
+        self.names.hits(name)
     }
 
     /// Tells whether a call may matter. A call of a foreign ABI, and one that the interest has no predicates for,

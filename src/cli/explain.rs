@@ -147,27 +147,17 @@ enum Keeps {
     All,
     /// For some of the calls numbers suffice: registers, or flags in a structure.
     ByNumbers,
-    /// A text or an address has to pass, whatever the numbers are.
+    /// A text, an address or a name has to pass, whatever the numbers are.
     ByText,
 }
 
 impl Keeps {
     fn of(formula: &Formula) -> Self {
-        match without_texts(formula) {
+        match formula.without_texts() {
             Formula::False => Self::ByText,
             Formula::True => Self::All,
             _ => Self::ByNumbers,
         }
-    }
-}
-
-/// When a formula holds although no text and no address passes.
-fn without_texts(formula: &Formula) -> Formula {
-    match formula {
-        Formula::Atom(atom) if words::is_text(atom) => Formula::False,
-        Formula::True | Formula::False | Formula::Atom(_) => formula.clone(),
-        Formula::All(operands) => Formula::all(operands.iter().map(without_texts)),
-        Formula::Any(operands) => Formula::any(operands.iter().map(without_texts)),
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::rules::source::is_harmful;
+use crate::terminal::is_hidden;
 
 /// Exit status when creance itself fails.
 const STATUS_FAILED: u8 = 125;
@@ -75,7 +75,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// A text as one line that does nothing to a terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if is_harmful(c) && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Tells whether an error is about what the user gave, and not about what creance met.

@@ -17,7 +17,7 @@ use crate::{
         procfs,
         ptrace::Call,
     },
-    triage::CallMemory,
+    triage::{CallMemory, NameHits},
 };
 
 /// The flags of a `clone3` call with its exit signal in the low byte, as `clone` has them; `None` if its
@@ -98,6 +98,8 @@ pub(crate) struct Reader<'a> {
     call: &'a Call,
     arguments: &'static [Argument],
     seen: &'a mut Seen,
+    /// Tells what the name of the program passes, if it is known.
+    name: Option<&'a dyn Fn() -> Option<NameHits>>,
     has_read_strings: bool,
     /// Arguments that could not be read.
     unread: u64,
@@ -108,7 +110,12 @@ impl<'a> Reader<'a> {
     pub(crate) fn new(tid: Tid, call: &'a Call, seen: &'a mut Seen) -> Self {
         seen.clear();
         let arguments = abi::signature_of(call.abi, call.nr).map_or(&[][..], |signature| signature.arguments);
-        Self { tid, call, arguments, seen, has_read_strings: false, unread: 0 }
+        Self { tid, call, arguments, seen, name: None, has_read_strings: false, unread: 0 }
+    }
+
+    /// The same, of a program whose name passes what `name` tells when it is asked.
+    pub(crate) fn with_name(self, name: &'a dyn Fn() -> Option<NameHits>) -> Self {
+        Self { name: Some(name), ..self }
     }
 
     /// How many arguments could not be read so far.
@@ -365,6 +372,10 @@ impl CallMemory for Reader<'_> {
     fn bytes(&mut self, argument: u8) -> Option<&[u8]> {
         let kind = self.read_bytes(argument)?;
         self.seen.data(self.seen.find(kind, argument)?)
+    }
+
+    fn name(&mut self) -> Option<NameHits> {
+        self.name.and_then(|name| name())
     }
 }
 

@@ -24,6 +24,7 @@ use std::{
     time::Instant,
 };
 
+pub use process::name_in;
 pub use recorder::{FullRing, Recorder};
 pub use wanted::{Verdict, Wanted};
 

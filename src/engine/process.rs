@@ -2,7 +2,7 @@
 
 use super::recorder::header;
 use crate::{
-    event::{CaptureBuffer, CaptureFlags, CaptureKind, RecordFlags, RecordHeader, RecordKind},
+    event::{CaptureBuffer, CaptureFlags, CaptureKind, Captures, RecordFlags, RecordHeader, RecordKind},
     limits,
     sys::{
         Pid, Tid, clock,
@@ -46,6 +46,16 @@ pub(crate) fn process_record(pid: Pid, bits: u64, captures: &mut CaptureBuffer) 
     })
 }
 
+/// The name of the program that a record of its start tells; `None` if it does not stand there just as it is
+/// (proc_pid_status(5)).
+#[must_use]
+pub fn name_in(mut captures: Captures<'_>) -> Option<&[u8]> {
+    let status = captures.find(|capture| capture.kind == CaptureKind::ProcStatus)?.data;
+    let name = status.strip_prefix(b"Name:\t")?.split(|&byte| byte == b'\n').next()?;
+    let is_plain = name.first().is_some_and(|first| !first.is_ascii_whitespace()) && !name.contains(&b'\\');
+    is_plain.then_some(name)
+}
+
 /// Appends what `/proc` tells of a process. A text that cannot be read is left out: the decoder does without.
 pub(crate) fn capture_process(tid: Tid, captures: &mut CaptureBuffer) {
     for (kind, name) in TEXTS {
@@ -87,4 +97,26 @@ fn push(captures: &mut CaptureBuffer, kind: CaptureKind, was_cut: bool, data: &[
     let flags = if was_cut { CaptureFlags::TRUNCATED } else { CaptureFlags::default() };
     // What does not fit is flagged by the buffer itself.
     let _ = captures.push(kind, 0, flags, data);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_where_it_stands_as_it_is() {
+        let name = |status: &[u8]| {
+            let mut captures = CaptureBuffer::with_capacity(256);
+            push(&mut captures, CaptureKind::ProcStat, false, b"7 (other) S");
+            push(&mut captures, CaptureKind::ProcStatus, false, status);
+            name_in(captures.captures()).map(<[u8]>::to_vec)
+        };
+        assert_eq!(name(b"Name:\tnginx: a b\nUmask:\t0\n"), Some(b"nginx: a b".to_vec()));
+        for status in
+            ["", "Name:\t", "Name:\t\nUmask:\t0\n", "Name:\ta\\nb\n", "Name:\t a\n", "Umask:\t0\nName:\ta\n"]
+        {
+            assert_eq!(name(status.as_bytes()), None, "{status}");
+        }
+        assert_eq!(name_in(CaptureBuffer::with_capacity(0).captures()), None);
+    }
 }

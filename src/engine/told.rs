@@ -26,6 +26,7 @@ use crate::{
     limits,
     ring::ProducerMemory,
     sys::Pid,
+    triage::NameHits,
 };
 
 /// Where what is told of processes comes from.
@@ -55,6 +56,15 @@ struct State {
 impl State {
     /// That of a process which was there before the first epoch ended.
     const EARLY: Self = Self { epoch: 0, was_told: true, is_exec_lost: false };
+}
+
+/// The name by which readers of the ring know a program: they were told it by the record of its exec, and by none since.
+/// What a program calls itself later (prctl(2), `PR_SET_NAME`) nobody tells them, unless they have to be told of the
+/// process again: in another epoch ([`Recorder::epoch`]) the name is not certain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ToldName {
+    pub(crate) hits: NameHits,
+    pub(crate) epoch: u32,
 }
 
 /// Which processes have been told of.
@@ -125,45 +135,46 @@ impl Told {
         }
     }
 
-    /// Writes the record of a clone by which `creator` made the process `child`.
+    /// Writes the record of a clone by which `creator` made the process `child`; tells whether there was room.
     pub(crate) fn record_clone<M: ProducerMemory>(
         &mut self,
         (creator, child): (Pid, Pid),
         clone: &RecordHeader,
         recorder: &mut Recorder<M>,
-    ) {
+    ) -> bool {
         let epoch = recorder.epoch();
         let was_told = recorder.record_bare(clone);
         if epoch == 0 && was_told {
-            return;
+            return true;
         }
         // A child is known by what is known of its creator.
         let is_known = was_told && self.state(creator).epoch == epoch;
         let epoch = if is_known { epoch } else { State::EARLY.epoch };
         self.states.insert(child, State { epoch, was_told, is_exec_lost: false });
+        was_told
     }
 
-    /// Writes the record of an exec by which `pid` runs another program.
+    /// Writes the record of an exec by which `pid` runs another program; gives the epoch that it is told in, `None` if there
+    /// was no room.
     pub(crate) fn record_exec<M: ProducerMemory>(
         &mut self,
         pid: Pid,
         (exec, captures): (&RecordHeader, &CaptureBuffer),
         recorder: &mut Recorder<M>,
-    ) {
+    ) -> Option<u32> {
         // Before the record, here and below: a consumer that departs meanwhile may have been the one that read it.
         let epoch = recorder.epoch();
-        match recorder.record(exec, captures) {
-            true if epoch == 0 => {}
-            true => {
-                self.states.insert(pid, State { epoch, was_told: true, is_exec_lost: false });
+        if !recorder.record(exec, captures) {
+            self.states.insert(pid, State { is_exec_lost: true, ..self.state(pid) });
+            if self.lost_execs.len() < limits::LOST_EXECS_MAX && !self.lost_execs.contains(&pid) {
+                self.lost_execs.push(pid);
             }
-            false => {
-                self.states.insert(pid, State { is_exec_lost: true, ..self.state(pid) });
-                if self.lost_execs.len() < limits::LOST_EXECS_MAX && !self.lost_execs.contains(&pid) {
-                    self.lost_execs.push(pid);
-                }
-            }
+            return None;
         }
+        if epoch != 0 {
+            self.states.insert(pid, State { epoch, was_told: true, is_exec_lost: false });
+        }
+        Some(epoch)
     }
 
     /// Writes the record of the end of a thread of `pid`, or keeps it until there is room.

@@ -9,7 +9,7 @@ use crate::{
     filter::{self, CompileError, Program},
     interest::{Interest, SKIPPED},
     sys::ptrace::Call,
-    triage::{CallMemory, Triage},
+    triage::{CallMemory, NameHits, Triage},
 };
 
 /// What is wanted of a workload.
@@ -163,6 +163,12 @@ impl Wanted {
         })
     }
 
+    /// What a program's name says about all calls that the program makes. `None` if it says nothing certain.
+    #[must_use]
+    pub fn name_hits(&self, name: &[u8]) -> Option<NameHits> {
+        self.triage.name_hits(name)
+    }
+
     /// Whether a call is recorded that was judged so.
     pub(super) fn is_recorded(&self, call: &Call, verdict: Verdict) -> bool {
         verdict == Verdict::Kept || self.is_audit && (call.abi == Abi::NATIVE || call.nr != SKIPPED)
@@ -190,6 +196,10 @@ mod tests {
         }
 
         fn bytes(&mut self, _argument: u8) -> Option<&[u8]> {
+            None
+        }
+
+        fn name(&mut self) -> Option<NameHits> {
             None
         }
     }

@@ -174,10 +174,17 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Iterates over the captures of a checked record.
+/// Iterates over captures: those of a checked record, or those that a buffer has gathered.
 #[derive(Debug, Clone, Copy)]
 pub struct Captures<'a> {
     rest: &'a [u8],
+}
+
+impl<'a> Captures<'a> {
+    /// Those that a buffer has gathered.
+    pub(super) const fn gathered(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
 }
 
 impl<'a> Iterator for Captures<'a> {

@@ -4,8 +4,8 @@
 use bytemuck::bytes_of;
 
 use super::{
-    CAPTURE_HEADER_BYTES, CaptureFlags, CaptureHeader, CaptureKind, HEADER_BYTES, RecordHeader, VERSION,
-    padded,
+    CAPTURE_HEADER_BYTES, CaptureFlags, CaptureHeader, CaptureKind, Captures, HEADER_BYTES, RecordHeader,
+    VERSION, padded,
 };
 use crate::limits;
 
@@ -51,6 +51,12 @@ impl CaptureBuffer {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// The captures.
+    #[must_use]
+    pub fn captures(&self) -> Captures<'_> {
+        Captures::gathered(self.as_bytes())
     }
 
     /// How many captures there are.

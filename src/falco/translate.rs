@@ -2,7 +2,7 @@
 //!
 //! Only exit events: Falco needs no others. State that Falco lacks is made up just before the event that needs it: a
 //! thread is introduced before its first event, the current directory is told before a relative name, a socket before
-//! its connect. The order of a clone is child, then creator; an exit comes last. It trusts no record, allocates
+//! its connect, a bind before its listen. The order of a clone is child, then creator; an exit comes last. It trusts no record, allocates
 //! nothing for an event that changes no state, and knows nothing of rules.
 //!
 //! What no record tells, and what Falco is told instead, is listed in `docs/falco.md`: keep it true when you change what is

@@ -67,6 +67,8 @@ pub(super) enum Fact<'a> {
         /// Whether libsinsp leaves one slash of several in a row.
         has_single_slashes: bool,
     },
+    /// It is the name of the program.
+    Name,
     /// It is a text made of the names of the bits that a number has set, with `|` between them. Names that have no bit
     /// here may stand there whatever the number is.
     Bits {
@@ -137,6 +139,7 @@ impl Fact<'_> {
             Self::Path { may_be_absent: true, .. } if !is_wanted => None,
             Self::Path { has_single_slashes: true, .. } if !is_blind_to_slashes(check) => None,
             Self::Path { sources, others, .. } => path(sources, others, check, is_wanted),
+            Self::Name => name(check, is_wanted),
             Self::Bits { place, names } => bits(*place, names, check, is_wanted),
             Self::Choice { condition, names } => choice(*condition, names, check, is_wanted),
             Self::Equals(place) => equals(*place, check, is_wanted),
@@ -261,6 +264,19 @@ fn path(sources: &[Source], others: &[&str], check: &Check, is_wanted: bool) -> 
     let atom = |subject| Formula::Atom(Atom::Text(TextAtom { subject, test: test.clone(), is_negated }));
     let may_be = |source: &Source| Formula::all([source.when.clone(), atom(source.subject)]);
     Some(Formula::any(sources.iter().map(may_be)))
+}
+
+fn name(check: &Check, is_wanted: bool) -> Option<Formula> {
+    let (test, is_negative) = text_test(check)?;
+    let is_negated = is_negative == is_wanted;
+    match test {
+        // A name has no components for `pmatch`.
+        TextTest::Below(_) => None,
+        TextTest::OneOf(names) if names.is_empty() => {
+            Some(if is_negated { Formula::True } else { Formula::False })
+        }
+        test => Some(Formula::Atom(Atom::Name { test, is_negated })),
+    }
 }
 
 /// Whether a text can only be part of a single name: it holds nothing but what names are made of.

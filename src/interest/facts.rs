@@ -238,6 +238,8 @@ pub(super) fn fact_of<'a>(call: &'a str, case: Case, field: &Field) -> Fact<'a> 
             Case::Failed => Fact::Bool { is_true: Formula::True, is_false: Formula::False },
             Case::Any | Case::Connected(_) => Fact::Unknown,
         },
+        // An exec shows the name of the new program, or of the old one if it failed.
+        "proc.name" if !matches!(call, "execve" | "execveat") => Fact::Name,
         "evt.arg" | "evt.rawarg" => {
             field.argument.as_deref().map_or(Fact::Unknown, |name| argument(call, name))
         }

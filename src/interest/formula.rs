@@ -45,6 +45,13 @@ pub enum Atom {
         /// Whether it has to fail.
         is_negated: bool,
     },
+    /// The name of the program that makes the call, as Falco was told it, passes a test, or fails it. Triage can tell.
+    Name {
+        /// The test.
+        test: TextTest,
+        /// Whether it has to fail.
+        is_negated: bool,
+    },
 }
 
 /// A test of a text, which has to pass or to fail.
@@ -194,15 +201,45 @@ impl Formula {
         Self::any(test.alternatives().iter().map(conjunction))
     }
 
-    /// The formula with `value` in the place of everything that only memory can tell.
+    /// The formula with `value` in the place of everything that only triage can tell.
     #[must_use]
     pub fn with_memory(&self, value: &Self) -> Self {
+        self.replaced(&|atom| match atom {
+            Atom::Register(_) => None,
+            _ => Some(value.clone()),
+        })
+    }
+
+    /// When it holds whatever the name of the program is.
+    pub(super) fn without_names(&self) -> Self {
+        self.replaced(&|atom| matches!(atom, Atom::Name { .. }).then_some(Self::True))
+    }
+
+    /// When it holds although no text and no address passes, and no name that has to.
+    #[must_use]
+    pub fn without_texts(&self) -> Self {
+        self.replaced(&|atom| match atom {
+            Atom::Name { is_negated: true, .. } => Some(Self::True),
+            atom => atom.is_text().then_some(Self::False),
+        })
+    }
+
+    /// The formula with others in the place of some atoms.
+    fn replaced(&self, with: &impl Fn(&Atom) -> Option<Self>) -> Self {
         match self {
-            Self::Atom(Atom::Register(_)) | Self::True | Self::False => self.clone(),
-            Self::Atom(_) => value.clone(),
-            Self::All(operands) => Self::all(operands.iter().map(|operand| operand.with_memory(value))),
-            Self::Any(operands) => Self::any(operands.iter().map(|operand| operand.with_memory(value))),
+            Self::True | Self::False => self.clone(),
+            Self::Atom(atom) => with(atom).unwrap_or_else(|| self.clone()),
+            Self::All(operands) => Self::all(operands.iter().map(|operand| operand.replaced(with))),
+            Self::Any(operands) => Self::any(operands.iter().map(|operand| operand.replaced(with))),
         }
+    }
+}
+
+impl Atom {
+    /// Tells whether it is about a text, an address or a name: what a rule picks calls by.
+    #[must_use]
+    pub const fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Address { .. } | Self::Name { .. })
     }
 }
 

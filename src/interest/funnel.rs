@@ -161,7 +161,8 @@ fn shares(asked: &[Asked<'_>], name: &str) -> Vec<RuleShare> {
     let mut is_wanted = EXEC_CALLS.contains(&name);
     for rule in asked {
         let formula = rule.may_match(name, is_ordinary);
-        let is_picky = formula.with_memory(&Formula::False) == Formula::False;
+        // A name picks too much to be asked for in calls that name nothing else.
+        let is_picky = formula.without_names().with_memory(&Formula::False) == Formula::False;
         let has_share = !rule.is_about_all() || is_picky || EXEC_CALLS.contains(&name);
         if registers::register_test(&formula).is_some() && has_share {
             is_wanted |= !rule.is_about_all();
@@ -287,9 +288,9 @@ fn warnings(asked: &[Asked<'_>], calls: &[CallFunnel]) -> Vec<Diagnostic> {
             );
         }
         let opens = ["open", "openat", "openat2"];
-        let kept = shares.iter().filter(|(name, formula)| {
-            opens.contains(name) && formula.with_memory(&Formula::False) != Formula::False
-        });
+        let kept = shares
+            .iter()
+            .filter(|(name, formula)| opens.contains(name) && formula.without_texts() != Formula::False);
         let kept: Vec<_> = kept.map(|(name, _)| *name).collect();
         if !kept.is_empty() {
             warn(

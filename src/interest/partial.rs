@@ -112,7 +112,7 @@ impl<'a> Evaluator<'a> {
     fn check(&self, check: &'a Check, is_wanted: bool) -> Formula {
         let Operand::Field(field) = &check.left else { return Formula::True };
         match facts::fact_of(self.call, self.case, field) {
-            Fact::Unknown if self.is_excluded(check, is_wanted) => Formula::False,
+            Fact::Unknown | Fact::Name if self.is_excluded(check, is_wanted) => Formula::False,
             fact => fact.may(check, is_wanted),
         }
     }

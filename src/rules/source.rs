@@ -8,6 +8,8 @@ use std::{
     path::PathBuf,
 };
 
+use crate::terminal::is_hidden;
+
 /// A file of a [`Sources`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub u32);
@@ -164,16 +166,9 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Tells whether a character would do something to a terminal, or hide what stands there.
-#[must_use]
-pub fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
 /// Writes a text that may hold anything.
 fn printable(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    text.chars().try_for_each(|c| f.write_char(if is_harmful(c) { char::REPLACEMENT_CHARACTER } else { c }))
+    text.chars().try_for_each(|c| f.write_char(if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c }))
 }
 
 /// Writes the line of a place, and under it the caret.
@@ -189,7 +184,7 @@ fn excerpt(text: &str, span: Span, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (first, shown) = window(lead, lead + rest);
     write!(f, "\n{MARGIN}{}", if first > 0 { CUT } else { "" })?;
     for c in before.chars().chain(after.chars()).skip(first).take(shown) {
-        f.write_char(if is_harmful(c) && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })?;
+        f.write_char(if is_hidden(c) && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })?;
     }
     f.write_str(if first + shown < lead + rest { CUT } else { "" })?;
 
@@ -288,7 +283,7 @@ mod tests {
     fn what_would_move_the_cursor_of_a_terminal_is_replaced() {
         let shown = shown("a\u{1b}[2Jb\u{202e}c", 0, 1);
         assert!(shown.contains("a\u{fffd}[2Jb\u{fffd}c"), "{shown}");
-        assert!(!shown.chars().any(|c| is_harmful(c) && c != '\n'), "{shown}");
+        assert!(!shown.chars().any(|c| is_hidden(c) && c != '\n'), "{shown}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use crate::terminal::is_hidden;
+
 /// Appends `bytes` bare where nothing in them can be mistaken, else as a quoted string.
 pub(super) fn push_word(line: &mut Vec<u8>, bytes: &[u8]) {
     if !bytes.is_empty() && bytes.iter().copied().all(is_bare) {
@@ -43,24 +45,6 @@ fn push_character(line: &mut Vec<u8>, character: char) {
 const fn is_bare(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'/' | b'.' | b'_' | b'-' | b'+' | b':' | b'@' | b'%' | b',' | b'~')
-}
-
-/// Whether a terminal would act on a character rather than show it, or show other characters in another place or
-/// not at all because of it: control characters, bidirectional controls, line separators, invisible ones.
-pub(super) fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{ad}'
-                | '\u{61c}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 #[cfg(test)]

@@ -14,10 +14,11 @@ use serde::{
 };
 use serde_json::ser::Formatter;
 
-use super::{Sink, escape::is_hidden};
+use super::Sink;
 use crate::{
     abi::{self, FlagSet, FlagWords},
     decode::{Argument, Event, EventName, Outcome, Process, SocketAddress, Strings, Value},
+    terminal::is_hidden,
 };
 
 /// Writes one JSON object an event and line.

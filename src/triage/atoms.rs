@@ -36,6 +36,8 @@ pub(super) enum Claim {
     Address { argument: u8, test: AddressTest, is_negated: bool },
     /// A text passes any of the tests, or fails all of them.
     Text { subject: Subject, tests: Vec<TextTest>, is_negated: bool },
+    /// The name of the program does.
+    Name { tests: Vec<TextTest>, is_negated: bool },
 }
 
 /// The numbers of the claims.
@@ -62,7 +64,7 @@ impl Atoms {
     }
 
     fn number_operands(&mut self, operands: &[Formula], are_negated: bool) -> Vec<Tree> {
-        let mut joined: Vec<(Subject, Vec<TextTest>)> = Vec::new();
+        let mut joined: Vec<(Option<Subject>, Vec<TextTest>)> = Vec::new();
         let mut trees = Vec::new();
         for operand in operands {
             match joinable(operand, are_negated) {
@@ -73,10 +75,9 @@ impl Atoms {
                 None => trees.push(self.number(operand)),
             }
         }
-        let joined = joined.into_iter().map(|(subject, tests)| Claim::Text {
-            subject,
-            tests,
-            is_negated: are_negated,
+        let joined = joined.into_iter().map(|(subject, tests)| match subject {
+            Some(subject) => Claim::Text { subject, tests, is_negated: are_negated },
+            None => Claim::Name { tests, is_negated: are_negated },
         });
         trees.extend(joined.map(|claim| self.number_claim(claim)));
         trees
@@ -96,13 +97,19 @@ impl Atoms {
     }
 }
 
-/// The subject and the test of an operand that can be joined with its like.
-fn joinable(operand: &Formula, is_negated: bool) -> Option<(Subject, &TextTest)> {
-    let Formula::Atom(Atom::Text(atom)) = operand else { return None };
+/// The subject and the test of an operand that can be joined with its like; no subject for the name of the program.
+fn joinable(operand: &Formula, is_negated: bool) -> Option<(Option<Subject>, &TextTest)> {
+    let atom = match operand {
+        Formula::Atom(Atom::Name { test, is_negated: is_test_negated }) => {
+            return (*is_test_negated == is_negated && can_match(test)).then_some((None, test));
+        }
+        Formula::Atom(Atom::Text(atom)) => atom,
+        _ => return None,
+    };
     // The two forms of a text may fail two tests each in its own way: then both atoms hold, but neither form fails both.
     let is_two_ways = is_negated && atom.subject.form == Form::Either;
     let is_alike = atom.is_negated == is_negated && !is_two_ways && can_match(&atom.test);
-    is_alike.then_some((atom.subject, &atom.test))
+    is_alike.then_some((Some(atom.subject), &atom.test))
 }
 
 impl Claim {
@@ -118,13 +125,16 @@ impl Claim {
                 tests: vec![atom.test.clone()],
                 is_negated: atom.is_negated,
             },
+            Atom::Name { test, is_negated } => {
+                Self::Name { tests: vec![test.clone()], is_negated: *is_negated }
+            }
         }
     }
 
     /// A negated claim about texts that cannot be tested may hold, and so may one that is not.
     fn can_be_decided(&self) -> bool {
         match self {
-            Self::Text { tests, .. } => tests.iter().all(can_match),
+            Self::Text { tests, .. } | Self::Name { tests, .. } => tests.iter().all(can_match),
             _ => true,
         }
     }
@@ -132,7 +142,7 @@ impl Claim {
     /// The argument whose memory it is about.
     pub(super) const fn argument_in_memory(&self) -> Option<u8> {
         match self {
-            Self::Register(_) => None,
+            Self::Register(_) | Self::Name { .. } => None,
             Self::Word { condition, .. } => Some(condition.argument),
             Self::Address { argument, .. } => Some(*argument),
             Self::Text { subject, .. } => Some(subject.argument),

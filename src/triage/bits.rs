@@ -47,6 +47,13 @@ impl Bits {
         }
     }
 
+    /// Adds an atom, or takes it out.
+    fn set(&mut self, atom: AtomId, is_in: bool) {
+        if let Some(word) = self.0.get_mut(atom.word()) {
+            *word = if is_in { *word | atom.mask() } else { *word & !atom.mask() };
+        }
+    }
+
     /// The atoms of this word.
     pub(super) fn word(&self, index: usize) -> u64 {
         self.0.get(index).copied().unwrap_or(0)
@@ -122,13 +129,8 @@ impl Known {
 
     /// Says of one atom whether it holds. `None` means that it cannot be known.
     pub(super) fn tell(&mut self, atom: AtomId, holds: Option<bool>) {
-        let mut one = Bits::NONE;
-        one.insert(atom);
-        let words = atom.word() + 1;
-        self.reset(&one, words);
-        if holds != Some(false) {
-            self.upper.insert(atom);
-            self.lower.insert(atom);
+        for bits in [&mut self.upper, &mut self.lower] {
+            bits.set(atom, holds != Some(false));
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The predicates of one call, and the order in which what they need is asked for.
 //!
-//! Registers first, which cost nothing; then what the arguments point to, one after the other; last the directories that
-//! relative paths start from. After each the formula is evaluated twice: with all that is still open taken as true, and
+//! Registers first, which cost nothing; then what the arguments point to, one after the other; then the
+//! name of the program, of which there are many tests that few calls need; last the directories that relative paths start from. After each the formula is evaluated twice: with all that is still open taken as true, and
 //! as false. If it fails the first time or holds the second, nothing more is asked.
 
 use super::{
     CallMemory, address,
     atoms::{Atoms, Claim},
     bits::{AtomId, Known},
+    names::{NameTest, NameTests},
     program::Program,
     texts::{Progress, TextArgument},
 };
@@ -21,6 +22,8 @@ use crate::interest::{
 pub(super) struct CallTriage {
     program: Program,
     registers: Vec<(Condition, AtomId)>,
+    /// Tests of the name of the program, and whether each has to fail.
+    names: Vec<(Option<NameTest>, bool, AtomId)>,
     texts: Vec<TextArgument>,
     structures: Vec<ByteArgument>,
     /// Whether registers alone may be reason enough to keep it.
@@ -39,8 +42,8 @@ struct ByteArgument {
 const CALL_ARGUMENTS: usize = 6;
 
 impl CallTriage {
-    /// Compiles a formula.
-    pub(super) fn of(formula: &Formula) -> Self {
+    /// Compiles the formula of the call with this name.
+    pub(super) fn of(name: Option<&str>, formula: &Formula, name_tests: &mut NameTests) -> Self {
         let mut atoms = Atoms::default();
         let tree = atoms.number(formula);
         let claims = atoms.into_claims();
@@ -54,6 +57,11 @@ impl CallTriage {
             _ => None,
         });
         let registers: Vec<_> = registers.collect();
+        let names = claims.iter().filter_map(|(claim, atom)| match claim {
+            Claim::Name { tests, is_negated } => Some((name_tests.number(tests), *is_negated, *atom)),
+            _ => None,
+        });
+        let names: Vec<_> = names.collect();
         let texts = arguments.iter().filter_map(|argument| TextArgument::of(*argument, &claims, words));
         let mut texts: Vec<_> = texts.collect();
         let structures = arguments.iter().filter_map(|argument| ByteArgument::of(*argument, &claims));
@@ -65,8 +73,12 @@ impl CallTriage {
             let mut known = Known::PENDING;
             text.read_too_long(&mut known);
             text.let_tail_drop(!program.holds(&known.upper));
+            // Of these two it is the directory that libsinsp joins their paths with, even absolute ones.
+            if matches!(name, Some("open" | "creat")) {
+                text.measure_with_cwd();
+            }
         }
-        Self { registers, texts, structures: structures.collect(), is_kept_by_registers, program }
+        Self { registers, names, texts, structures: structures.collect(), is_kept_by_registers, program }
     }
 
     /// Tells whether the call may matter.
@@ -95,6 +107,15 @@ impl CallTriage {
         }
         for structure in &self.structures {
             structure.read(memory, known);
+            if let Some(answer) = self.answer(known) {
+                return Some(answer);
+            }
+        }
+        if !self.names.is_empty() {
+            let hits = memory.name();
+            for (test, is_negated, atom) in &self.names {
+                known.tell(*atom, hits.zip(*test).map(|(hits, test)| hits.has(test) != *is_negated));
+            }
             if let Some(answer) = self.answer(known) {
                 return Some(answer);
             }
@@ -129,7 +150,7 @@ impl ByteArgument {
                 Claim::Address { test, is_negated, .. } => {
                     this.addresses.push((test.clone(), *is_negated, *atom));
                 }
-                Claim::Register(_) | Claim::Text { .. } => {}
+                Claim::Register(_) | Claim::Text { .. } | Claim::Name { .. } => {}
             }
         }
         (!this.words.is_empty() || !this.addresses.is_empty()).then_some(this)

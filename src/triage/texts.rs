@@ -36,6 +36,9 @@ pub(super) struct TextArgument {
     either: Bits,
     /// Whether a call may be dropped for the end of a relative path, before it is known how long the whole is.
     is_tail_enough: bool,
+    /// What follows from what libsinsp shows of a path that is too long, if it may find an absolute one so for the
+    /// current directory.
+    if_too_long: Option<Box<Known>>,
 }
 
 /// How far reading a text has led.
@@ -79,8 +82,18 @@ impl TextArgument {
         }
         let used = parts.into_iter().zip(tests).filter(|(_, tests)| !tests.is_empty());
         let parts: Vec<_> = used.map(|(part, tests)| (part, Matcher::of(tests, words))).collect();
-        let this =
-            Self { argument, words, parts, atoms, negated, written, resolved, either, is_tail_enough: true };
+        let this = Self {
+            argument,
+            words,
+            parts,
+            atoms,
+            negated,
+            written,
+            resolved,
+            either,
+            is_tail_enough: true,
+            if_too_long: None,
+        };
         (!this.parts.is_empty()).then_some(this)
     }
 
@@ -89,18 +102,28 @@ impl TextArgument {
         self.is_tail_enough = is_enough;
     }
 
+    /// Says that libsinsp measures an absolute path together with the current directory, which is not looked up here.
+    pub(super) fn measure_with_cwd(&mut self) {
+        self.if_too_long = Some(Box::new(self.of_text(path::TOO_LONG)));
+    }
+
     /// Reads the text, and tells what follows from it alone.
     pub(super) fn read(&self, memory: &mut impl CallMemory, known: &mut Known) -> Progress {
         let Some(text) = memory.text(self.argument).filter(|text| path::is_plain(text)) else {
             self.tell(known, &Known::UNKNOWN, &Known::UNKNOWN);
             return Progress::Done;
         };
-        if path::is_resolved(text) {
+        let progress = if path::is_resolved(text) {
             let both = self.of_text(text);
             self.tell(known, &both, &both);
-            return Progress::Done;
+            Progress::Done
+        } else {
+            self.read_crooked(text, known)
+        };
+        if let Some(if_too_long) = self.if_too_long.as_ref().filter(|_| text.starts_with(b"/")) {
+            known.admit(&self.resolved, if_too_long, self.words);
         }
-        self.read_crooked(text, known)
+        progress
     }
 
     /// Tells what follows from a text that is no resolved path.

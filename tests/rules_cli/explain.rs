@@ -86,6 +86,24 @@ fn what_costs_much_and_what_never_matches_is_told_with_its_place() {
 }
 
 #[test]
+fn a_rule_costs_much_whose_flags_lie_in_memory_and_none_that_looks_at_a_path_or_a_name() {
+    let rule = |condition: &str| {
+        let condition = format!("evt.type in (openat, openat2) and {condition}");
+        format!("- rule: r\n  desc: x\n  condition: {condition}\n  output: o\n  priority: INFO\n")
+    };
+    let warned = |condition: &str| {
+        let (_held, directory) = files(&[("rules.yaml", &rule(condition))]);
+        creance(&directory, &["explain", "-r", "rules.yaml"])
+            .stdout
+            .contains("looks at no path of openat, openat2")
+    };
+    assert!(warned("evt.is_open_write = true"));
+    assert!(warned("evt.is_open_write = true and not proc.name in (a, b)"));
+    assert!(!warned("evt.is_open_write = true and proc.name in (a, b)"));
+    assert!(!warned("evt.is_open_write = true and fd.name startswith /keys/"));
+}
+
+#[test]
 fn the_last_line_counts() {
     let text = explain(&[]);
     let last = text.lines().last().unwrap();

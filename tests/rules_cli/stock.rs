@@ -1,22 +1,17 @@
 //! Falco's own rule files, which are not shipped here: `CREANCE_FALCO_RULES` has their paths.
 
-use std::{
-    env,
-    io::{self, Write},
-    path::Path,
-};
+use std::{env, path::Path};
 
 use serde_json::Value;
 
-use crate::creance;
+use crate::{creance, skip::skip};
 
-/// The paths; `None`, with a reason on standard error past the test harness, if there are none.
+/// The paths; `None` if there are none.
 fn stock_files() -> Option<Vec<String>> {
     let paths = env::var("CREANCE_FALCO_RULES").unwrap_or_default();
     let paths: Vec<_> = paths.split_whitespace().map(str::to_owned).collect();
     if paths.is_empty() {
-        // Nobody may be there to read it.
-        let _ = io::stderr().write_all(b"SKIP stock rules: CREANCE_FALCO_RULES names no rule files\n");
+        skip("CREANCE_FALCO_RULES names no rule files");
         return None;
     }
     Some(paths)

@@ -137,7 +137,7 @@ fn a_limit_on_file_sizes_does_not_touch_the_workload() {
 
 #[test]
 fn a_workload_of_the_same_user_cannot_write_our_memory() {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
     let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
     // CAP_SYS_PTRACE (capabilities(7)).
     if u64::from_str_radix(capabilities, 16).unwrap() & 1 << 19 == 0 {

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -167,6 +168,32 @@ fn a_path_that_cannot_be_read_is_kept() {
     let count = |name: &str| errors.iter().filter(|errno| **errno == name).count();
     assert_eq!((count("EFAULT"), count("ENAMETOOLONG")), (4, 1), "{errors:?}");
     assert_eq!(capture.opens("/nonexistent/end-of-page").len(), 0);
+}
+
+#[test]
+fn a_program_is_known_by_the_name_that_it_was_started_by() {
+    let (_held, path) = directory();
+    let script = path.join("a-script");
+    fs::write(&script, format!("#!{} x\n", fixture("names").display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let opened = |condition: &str, program: &Path| {
+        let condition = format!("evt.type in (open, openat) and {condition}");
+        let text = opens_of(&[]).replace("evt.type in (open, openat, openat2) and fd.name in ()", &condition);
+        let rules = rule_file(&path, &text);
+        // The first program is another one: a child that has not yet run its own is called as its creator.
+        let command = format!("{} {}; true", program.display(), path.display());
+        let capture = Workload::shell(&command).flags(["-r".as_ref(), rules.as_os_str()]).capture();
+        assert_eq!(capture.code(), 0, "{}", capture.finished.stderr);
+        let names = ["as-started", "by-other-name", "by-thread", "by-child"];
+        names.map(|name| capture.opens(path.join(name)).len())
+    };
+    let names = fixture("names");
+    assert_eq!(opened("proc.name = names", &names), [1; 4]);
+    assert_eq!(opened("proc.name startswith nam and not proc.name in (other, thread)", &names), [1; 4]);
+    assert_eq!(opened("proc.name in (other, thread, sh, dash)", &names), [0; 4]);
+    assert_eq!(opened("not proc.name in (a, names)", &names), [0; 4]);
+    assert_eq!(opened("proc.name = a-script", &script), [1; 4]);
+    assert_eq!(opened("proc.name != a-script", &script), [0; 4]);
 }
 
 #[test]

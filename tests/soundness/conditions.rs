@@ -93,7 +93,8 @@ fn types(random: &mut Random, calls: &[&str]) -> String {
 
 fn nested(random: &mut Random, depth: usize, calls: &[&str], leaf: Leaf) -> String {
     if depth == 0 || random.below(5) == 0 {
-        return match random.below(12) {
+        return match random.below(14) {
+            12 | 13 => about_program(random),
             0 => types(random, calls),
             1 => format!("not {}", types(random, calls)),
             2 => outcome(random),
@@ -303,6 +304,24 @@ fn about_rest(random: &mut Random) -> String {
         12 => text_test(random, &["evt.arg.path", "evt.arg.dev", "evt.arg.dir", "evt.arg.name"]),
         13 => text_test(random, &["fs.path.name", "fs.path.source", "fs.path.target"]),
         _ => anything(random),
+    }
+}
+
+/// Names of programs.
+pub(crate) const PROGRAMS: [&str; 5] = ["p1", "p2", "p10", "sh", "P1"];
+
+fn about_program(random: &mut Random) -> String {
+    let field = one(random, &["proc.name", "proc.name", "proc.name", "proc.name", "proc.pname"]);
+    let name = one(random, &PROGRAMS);
+    match random.below(10) {
+        0..=2 => format!("{field} = {name}"),
+        3 => format!("{field} != {name}"),
+        4 => format!("{field} in ({name}, sh, p3)"),
+        5 => format!("{field} {} p", one(random, &["startswith", "endswith", "contains", "icontains"])),
+        6 => format!("{field} glob \"{}\"", one(random, &["p?", "*1", "[a-p]*", "?*0"])),
+        7 => format!("{field} pmatch (p1, sh)"),
+        8 => format!("{field} {}", one(random, &["endswith 0", "exists", "intersects (p1, p2)"])),
+        _ => format!("toupper({field}) = P1"),
     }
 }
 

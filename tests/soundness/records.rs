@@ -11,7 +11,7 @@ use creance::{
 };
 
 use crate::{
-    conditions::{ADDRESSES, PORTS, REST},
+    conditions::{ADDRESSES, PORTS, PROGRAMS, REST},
     random::Random,
     texts::{self, one},
 };
@@ -95,8 +95,63 @@ pub(crate) struct Made {
     pub(crate) captures: CaptureBuffer,
 }
 
-/// A record of a random call.
+/// Names of programs that no condition compares with, as `/proc` has them.
+const ODD_PROGRAMS: [&str; 4] = ["p1\\n", "caf\u{e9}", "p1 x", "p2:3"];
+
+/// A record of a random call, or now and then of a program that starts or a process that is made.
 pub(crate) fn record(random: &mut Random, sequence: u64) -> Result<Made> {
+    if random.below(30) == 0 { Ok(life(random, sequence)) } else { call(random, sequence) }
+}
+
+fn pid(random: &mut Random) -> u32 {
+    FIRST_PID + u32::try_from(random.below(PIDS)).unwrap_or(0)
+}
+
+/// The record of an exec or of a clone.
+fn life(random: &mut Random, sequence: u64) -> Made {
+    let (pid, child) = (pid(random), pid(random));
+    let mut captures = CaptureBuffer::with_capacity(limits::RECORD_BYTES_MAX);
+    let header = RecordHeader { tid: pid, pid, ..header(sequence) };
+    if random.below(3) == 0 && child != pid {
+        let flags = if random.below(4) == 0 { RecordFlags::FROM_CHILD } else { RecordFlags::default() };
+        let arguments = [17, u64::from(child), 0, 0, 0, 0];
+        let (kind, result) = (RecordKind::Clone.code(), i64::from(child));
+        return Made { header: RecordHeader { kind, result, flags: flags.0, arguments, ..header }, captures };
+    }
+    if random.below(8) > 0 {
+        let name = if random.below(6) == 0 { one(random, &ODD_PROGRAMS) } else { one(random, &PROGRAMS) };
+        let status = format!("Name:\t{name}\nPPid:\t69000\n");
+        // It fits: there is nothing else.
+        let _ = captures.push(CaptureKind::ProcStatus, 0, CaptureFlags::default(), status.as_bytes());
+    }
+    let arguments = [u64::from(pid), 0, 0, 0, 0, 0];
+    Made { header: RecordHeader { kind: RecordKind::Exec.code(), arguments, ..header }, captures }
+}
+
+/// The header of a native record, with nothing in it but the time.
+fn header(sequence: u64) -> RecordHeader {
+    let ts = NOW_NS + sequence * 1_000_000;
+    RecordHeader {
+        len: 0,
+        version: 0,
+        kind: 0,
+        sequence,
+        enter_ns: ts,
+        exit_ns: ts + 1000,
+        tid: 0,
+        pid: 0,
+        flags: 0,
+        abi: Abi::X86_64.code(),
+        capture_count: 0,
+        producer: 0,
+        number: SyscallNr(0),
+        reserved: 0,
+        result: 0,
+        arguments: [0; 6],
+    }
+}
+
+fn call(random: &mut Random, sequence: u64) -> Result<Made> {
     let name = one(random, &[CALLS, REST, UNNAMED].concat());
     let foreign = if random.below(24) == 0 { abi::number(Abi::I386, name) } else { None };
     let (abi, number) = match foreign {
@@ -111,25 +166,17 @@ pub(crate) fn record(random: &mut Random, sequence: u64) -> Result<Made> {
     let result = call.result();
     call.sockets(result);
     let Call { registers, flags, captures, .. } = call;
-    let pid = FIRST_PID + u32::try_from(random.below(PIDS)).unwrap_or(0);
-    let ts = NOW_NS + sequence * 1_000_000;
+    let pid = pid(random);
     let header = RecordHeader {
-        len: 0,
-        version: 0,
         kind: RecordKind::Syscall.code(),
-        sequence,
-        enter_ns: ts,
-        exit_ns: ts + 1000,
         tid: pid,
         pid,
         flags: flags.0,
         abi: abi.code(),
-        capture_count: 0,
-        producer: 0,
         number,
-        reserved: 0,
         result,
         arguments: registers,
+        ..header(sequence)
     };
     Ok(Made { header, captures })
 }

@@ -145,13 +145,16 @@ fn judge(directory: &Path, paths: &[PathBuf]) -> Result<()> {
     let tape = Tape::read(&directory.join("records"))?;
     let blind = env::var("CREANCE_SOUNDNESS_BLIND").ok();
     let blind = blind.as_deref();
+    let mut names_told = sieve::Names::default();
     let (mut everything, mut kept) = (Out::create(directory, "")?, Out::create(directory, "-kept")?);
     let (mut calls, mut calls_kept, mut disagreements) = (0_u64, 0_u64, 0_u64);
     let (mut cases_by_number, mut cases_kept) = (0_u64, 0_u64);
     for (index, record) in tape.records().enumerate() {
         let record = record?;
-        let is_kept = judged(&all, &record, blind) == Verdict::Kept;
-        let verdicts: Vec<Verdict> = alone.iter().map(|one| judged(one, &record, blind)).collect();
+        names_told.learn(&record);
+        let is_kept = judged(&all, &names_told, &record, blind) == Verdict::Kept;
+        let verdicts: Vec<Verdict> =
+            alone.iter().map(|one| judged(one, &names_told, &record, blind)).collect();
         let bits: Vec<bool> = verdicts.iter().map(|&verdict| verdict == Verdict::Kept).collect();
         if record.kind() == RecordKind::Syscall {
             calls += 1;
@@ -181,10 +184,10 @@ fn judge(directory: &Path, paths: &[PathBuf]) -> Result<()> {
 }
 
 /// The verdict on the call of this record. A record of another kind is always kept.
-fn judged(wanted: &Wanted, record: &Record<'_>, blind: Option<&str>) -> Verdict {
+fn judged(wanted: &Wanted, names: &sieve::Names, record: &Record<'_>, blind: Option<&str>) -> Verdict {
     match record.kind() {
         RecordKind::Syscall if blind == Some(&call_name(record)) => Verdict::NumberUnwanted,
-        RecordKind::Syscall => sieve::judge(wanted, record),
+        RecordKind::Syscall => sieve::judge(wanted, names, record),
         _ => Verdict::Kept,
     }
 }

@@ -143,6 +143,10 @@ fn formula(formula: &Formula) -> Value {
             json!({ "word": word })
         }
         Formula::Atom(Atom::Text(atom)) => json!({ "text": text(atom) }),
+        Formula::Atom(Atom::Name { test, is_negated }) => {
+            let (name, values) = text_test(test);
+            json!({ "name": { "test": name, "values": values, "is_negated": is_negated } })
+        }
         Formula::Atom(Atom::Address { argument, test, is_negated }) => {
             let (name, values) = address(test);
             json!({ "address":
@@ -169,11 +173,11 @@ fn comparison(condition: &Condition) -> Value {
     json!({ "argument": argument, "bits": bits, "test": name, "mask": mask, "value": value })
 }
 
-fn text(atom: &TextAtom) -> Value {
-    let TextAtom { subject, test, is_negated } = atom;
+/// The name of a test of a text, and what it compares with.
+fn text_test(test: &TextTest) -> (&'static str, Vec<String>) {
     let shown = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
     let several = |texts: &[Box<[u8]>]| texts.iter().map(|text| shown(text)).collect::<Vec<_>>();
-    let (name, values) = match test {
+    match test {
         TextTest::OneOf(values) => ("one_of", several(values)),
         TextTest::StartsWith(value) => ("starts_with", vec![shown(value)]),
         TextTest::EndsWith(value) => ("ends_with", vec![shown(value)]),
@@ -181,7 +185,12 @@ fn text(atom: &TextAtom) -> Value {
         TextTest::ContainsIgnoringCase(value) => ("contains_ignoring_case", vec![shown(value)]),
         TextTest::Glob(value) => ("glob", vec![shown(value)]),
         TextTest::Below(values) => ("below", several(values)),
-    };
+    }
+}
+
+fn text(atom: &TextAtom) -> Value {
+    let TextAtom { subject, test, is_negated } = atom;
+    let (name, values) = text_test(test);
     let form = match subject.form {
         Form::Written => "written",
         Form::Resolved => "resolved",

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::{
-    Call, Explanation, Focus, Keeps, without_texts,
+    Call, Explanation, Focus, Keeps,
     words::{Shown, Terms},
 };
 use crate::{
@@ -173,7 +173,7 @@ impl Page {
         let narrowed: Vec<_> = narrowed.collect();
         let asked = grouped(&narrowed, |call| {
             let terms = Terms::of(call.name);
-            let anyway = without_texts(&call.formula);
+            let anyway = call.formula.without_texts();
             Some((terms.memory_predicates(&call.formula), terms.text(&anyway, Shown::All)))
         });
         if asked.is_empty() {

@@ -166,7 +166,7 @@ impl Terms {
     /// have to hold first. Where it asks nothing of these, it is what it asks of numbers in structures.
     pub(super) fn memory_predicates(self, formula: &Formula) -> Vec<Predicate> {
         let mut found = Vec::new();
-        self.collect(formula, &mut found, is_text);
+        self.collect(formula, &mut found, Atom::is_text);
         if found.is_empty() {
             self.collect(formula, &mut found, |atom| matches!(atom, Atom::Word { .. }));
         }
@@ -217,7 +217,8 @@ impl Terms {
         match atom {
             Atom::Register(condition) => self.number(condition, None),
             Atom::Word { offset, condition } => self.number(condition, Some(*offset)),
-            Atom::Text(atom) => self.of_text(atom),
+            Atom::Text(atom) => of_text(&self.subject(atom.subject), &atom.test, atom.is_negated),
+            Atom::Name { test, is_negated } => of_text("program name", test, *is_negated),
             Atom::Address { argument: _, test, is_negated } => {
                 Predicate { is_negated: *is_negated, ..of_address(test) }
             }
@@ -266,25 +267,6 @@ impl Terms {
         }
     }
 
-    fn of_text(self, atom: &TextAtom) -> Predicate {
-        let subject = self.subject(atom.subject);
-        let one = |test, value: &[u8]| Predicate::new(&*subject, test, shown(value));
-        let several = |test, values: &[Box<[u8]>]| Predicate {
-            values: values.iter().map(|value| shown(value)).collect(),
-            ..Predicate::new(&*subject, test, "")
-        };
-        let predicate = match &atom.test {
-            TextTest::OneOf(values) => several(Verb::Is, values),
-            TextTest::StartsWith(value) => one(Verb::StartsWith, value),
-            TextTest::EndsWith(value) => one(Verb::EndsWith, value),
-            TextTest::Contains(value) => one(Verb::Contains, value),
-            TextTest::ContainsIgnoringCase(value) => one(Verb::ContainsInAnyCase, value),
-            TextTest::Glob(value) => one(Verb::Matches, value),
-            TextTest::Below(values) => several(Verb::IsBelow, values),
-        };
-        Predicate { is_negated: atom.is_negated, ..predicate }
-    }
-
     /// What a part of a text is called. A call with several texts has names for them.
     fn subject(self, subject: Subject) -> String {
         let arguments = abi::signature(Abi::NATIVE, self.call).map_or(&[][..], |known| known.arguments);
@@ -306,11 +288,6 @@ impl Terms {
     }
 }
 
-/// Tells whether an atom is about a text or an address.
-pub(super) const fn is_text(atom: &Atom) -> bool {
-    matches!(atom, Atom::Text(_) | Atom::Address { .. })
-}
-
 /// The operands of a disjunction, without those that only say of the whole path of a directory what another one says of
 /// the directory of a path: they belong to the same comparison, for what is opened as a directory.
 fn distinct(operands: &[Formula]) -> impl Iterator<Item = &Formula> {
@@ -322,9 +299,9 @@ fn distinct(operands: &[Formula]) -> impl Iterator<Item = &Formula> {
     };
     let is_number = |formula: &Formula| match formula {
         Formula::Any(operands) => {
-            operands.iter().all(|one| matches!(one, Formula::Atom(atom) if !is_text(atom)))
+            operands.iter().all(|one| matches!(one, Formula::Atom(atom) if !atom.is_text()))
         }
-        formula => matches!(formula, Formula::Atom(atom) if !is_text(atom)),
+        formula => matches!(formula, Formula::Atom(atom) if !atom.is_text()),
     };
     let is_shadowed = move |formula: &Formula| match formula {
         Formula::All(all) => {
@@ -360,6 +337,24 @@ fn without_repeats(texts: Vec<String>) -> impl Iterator<Item = String> {
         }
         is_new
     })
+}
+
+fn of_text(subject: &str, test: &TextTest, is_negated: bool) -> Predicate {
+    let one = |verb, value: &[u8]| Predicate::new(subject, verb, shown(value));
+    let several = |verb, values: &[Box<[u8]>]| Predicate {
+        values: values.iter().map(|value| shown(value)).collect(),
+        ..Predicate::new(subject, verb, "")
+    };
+    let predicate = match test {
+        TextTest::OneOf(values) => several(Verb::Is, values),
+        TextTest::StartsWith(value) => one(Verb::StartsWith, value),
+        TextTest::EndsWith(value) => one(Verb::EndsWith, value),
+        TextTest::Contains(value) => one(Verb::Contains, value),
+        TextTest::ContainsIgnoringCase(value) => one(Verb::ContainsInAnyCase, value),
+        TextTest::Glob(value) => one(Verb::Matches, value),
+        TextTest::Below(values) => several(Verb::IsBelow, values),
+    };
+    Predicate { is_negated, ..predicate }
 }
 
 fn of_address(test: &AddressTest) -> Predicate {

@@ -15,14 +15,16 @@ use crate::{
         calls::clone_record,
         process::{self, process_record},
         recorder::header,
-        told::{ProcessSource, Told},
+        told::{ProcessSource, Told, ToldName},
     },
     event::{CaptureBuffer, PROCESS_EXEC_LOST, RecordFlags, RecordHeader, RecordKind},
+    limits,
     ring::ProducerMemory,
     sys::{
         Pid, Tid, clock, procfs,
         signal::{self, PidFd},
     },
+    triage::NameHits,
 };
 
 /// A process of the workload.
@@ -38,6 +40,8 @@ struct Process {
     ended: Option<Option<i32>>,
     /// It may have started a program while nobody could look.
     is_program_unseen: bool,
+    /// The name by which readers know its program, and each of its threads.
+    name: Option<ToldName>,
 }
 
 impl Process {
@@ -107,7 +111,7 @@ impl<M: ProducerMemory> Book<M> {
             let _ = self.ends.add(pidfd.as_fd(), event);
         }
         let process =
-            Process { pidfd, threads: Vec::new(), in_flight: 0, ended: None, is_program_unseen: false };
+            Process { pidfd, threads: Vec::new(), in_flight: 0, ended: None, is_program_unseen: false, name: None };
         self.people.population.add(pid);
         if self.people.processes.insert(pid, process).is_none() {
             self.created += 1;
@@ -240,17 +244,45 @@ impl<M: ProducerMemory> Book<M> {
         // Its id was that of a process whose end nobody has noticed yet.
         self.end(child, None);
         self.admit(child);
-        self.told.record_clone((creator, child), record, &mut self.recorder);
+        if self.told.record_clone((creator, child), record, &mut self.recorder) {
+            // A child is called as its creator is until it runs another program.
+            let name = self.people.processes.get(&creator).and_then(|creator| creator.name);
+            self.set_name(child, name);
+        }
     }
 
-    /// Writes the record of a program that `pid` runs now. Its other threads have ended by that.
-    pub(super) fn record_exec(&mut self, pid: Pid, record: &RecordHeader, captures: &CaptureBuffer) {
+    fn set_name(&mut self, pid: Pid, name: Option<ToldName>) {
+        // While there are so many that a reader may not remember all of them, no name is certain.
+        let is_certain = self.people.processes.len() < limits::PROCESSES_MAX / 2;
+        if let Some(process) = self.people.processes.get_mut(&pid) {
+            process.name = name.filter(|_| is_certain);
+        }
+    }
+
+    /// What the name of the program passes that a thread runs, if it is certain which one readers know.
+    pub(super) fn name(&self, tid: Tid) -> Option<NameHits> {
+        let people = &self.people;
+        let pid = people.threads.get(&tid).copied().unwrap_or(Pid(tid.0));
+        let process = people.processes.get(&pid).filter(|process| process.owns_its_id())?;
+        let is_its_own = pid.leader() == tid || signal::has_thread(pid, tid);
+        let name = process.name.filter(|name| name.epoch == self.recorder.epoch())?;
+        (is_its_own && !process.is_program_unseen).then_some(name.hits)
+    }
+
+    /// Writes the record of a program that `pid` runs now, whose name passes `hits`. Its other threads have ended by that.
+    pub(super) fn record_exec(
+        &mut self,
+        pid: Pid,
+        (record, captures): (&RecordHeader, &CaptureBuffer),
+        hits: Option<NameHits>,
+    ) {
         self.told.tell_parents(pid, &self.people, &mut self.recorder);
         let threads = self.people.processes.get_mut(&pid).map(|process| std::mem::take(&mut process.threads));
         for tid in threads.unwrap_or_default() {
             self.end_thread(tid, pid);
         }
-        self.told.record_exec(pid, (record, captures), &mut self.recorder);
+        let told_in = self.told.record_exec(pid, (record, captures), &mut self.recorder);
+        self.set_name(pid, hits.zip(told_in).map(|(hits, epoch)| ToldName { hits, epoch }));
     }
 
     /// A process has ended, with this wait status (wait(2)) if it is known. Its record waits for those of its calls.

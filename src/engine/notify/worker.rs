@@ -154,9 +154,10 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
     /// A call that neither starts a program nor makes a process.
     fn call(&mut self, notification: Notification, since: Instant, scope: &'scope Scope<'scope, '_>) {
         let enter_ns = clock::wall_ns();
-        let (tid, call) = (notification.tid, notification.call);
-        let mut reader = Reader::new(tid, &call, &mut self.seen);
-        let verdict = self.shared.wanted.judge(&call, &mut reader);
+        let (tid, call, shared) = (notification.tid, notification.call, self.shared);
+        let name = || shared.book().name(tid);
+        let mut reader = Reader::new(tid, &call, &mut self.seen).with_name(&name);
+        let verdict = shared.wanted.judge(&call, &mut reader);
         if verdict != Verdict::Kept {
             let unread = reader.unread();
             self.count(verdict, unread);
@@ -297,7 +298,9 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         {
             let mut book = shared.book();
             book.recorder.begin_stop(kept.since);
-            book.record_exec(kept.pid, &record, &self.exec_captures);
+            let hits = process::name_in(self.exec_captures.captures())
+                .and_then(|name| shared.wanted.name_hits(name));
+            book.record_exec(kept.pid, (&record, &self.exec_captures), hits);
         }
         shared.is_launching.store(false, Ordering::Release);
         self.done.counters.note_gone(stop.detach(0).is_err());

@@ -33,7 +33,7 @@ use super::{
     process::{self, capture_process, process_record},
     recorder::{header, with_call},
     socket::capture_socket,
-    told::{ProcessSource, Told},
+    told::{ProcessSource, Told, ToldName},
     wanted::{Verdict, Wanted},
 };
 use crate::{
@@ -196,7 +196,7 @@ impl PtraceEngine {
                 self.tracees.hold(Held { stop, kind, since });
                 return Ok(());
             }
-            Action::Enter => self.enter(stop, since),
+            Action::Enter => self.enter(stop, since, recorder.epoch()),
             Action::Finish => self.finish(stop, since, recorder),
             Action::Introduce(onward) => self.introduce(stop, onward, since, recorder),
             Action::Program => self.program(stop, since, recorder),
@@ -222,7 +222,7 @@ impl PtraceEngine {
     }
 
     /// The filter trapped a call.
-    fn enter(&mut self, stop: Stopped, since: Instant) -> Result<(), PtraceError> {
+    fn enter(&mut self, stop: Stopped, since: Instant, epoch: u32) -> Result<(), PtraceError> {
         let tid = stop.tid();
         let enter_ns = clock::wall_ns();
         let call = stop.trapped_call()?;
@@ -235,7 +235,9 @@ impl PtraceEngine {
         if self.is_launching && !is_exec(&call) {
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
-        let mut reader = Reader::new(tid, &call, &mut self.seen);
+        let hits = self.tracees.name(tid, epoch).map(|name| name.hits);
+        let name = || hits;
+        let mut reader = Reader::new(tid, &call, &mut self.seen).with_name(&name);
         let verdict = if self.is_launching { Verdict::Kept } else { self.wanted.judge(&call, &mut reader) };
         if !self.wanted.is_recorded(&call, verdict) {
             self.counters.reads_failed += reader.unread();
@@ -316,7 +318,10 @@ impl PtraceEngine {
         self.counters.tracees_created += 1;
         let record = clone_record(now_ns, (tid, pid), (child, child_pid), flags.unwrap_or(0));
         let record = RecordHeader { abi: call.abi.code(), number: call.nr, ..record };
-        self.record_clone((pid, child_pid), is_thread, &record, recorder);
+        if self.record_clone((pid, child_pid), is_thread, &record, recorder) {
+            // A child is called as its creator is until it runs another program.
+            self.tracees.set_name(child, self.tracees.name(tid, recorder.epoch()));
+        }
         match arrival {
             // Should it be gone, its end will be reported.
             Arrival::Held(Held { stop, kind, since }) => drop(self.act(stop, kind, since, recorder)),
@@ -397,7 +402,11 @@ impl PtraceEngine {
         if self.exec_captures.has_dropped() {
             record.flags |= RecordFlags::CAPTURES_DROPPED.0;
         }
-        self.told.record_exec(pid, (&record, &self.exec_captures), recorder);
+        let told_in = self.told.record_exec(pid, (&record, &self.exec_captures), recorder);
+        let hits =
+            process::name_in(self.exec_captures.captures()).and_then(|name| self.wanted.name_hits(name));
+        let name = hits.zip(told_in).map(|(hits, epoch)| ToldName { hits, epoch });
+        self.tracees.set_name(tid, name);
         if let Some(pending) = pending {
             self.tracees.give_back(pending.captures);
         }
@@ -425,18 +434,18 @@ impl PtraceEngine {
         }
     }
 
-    /// Records a new thread, or the new process `child`.
+    /// Records a new thread, or the new process `child`; tells whether there was room.
     fn record_clone<M: ProducerMemory>(
         &mut self,
         (creator, child): (Pid, Pid),
         is_thread: bool,
         record: &RecordHeader,
         recorder: &mut Recorder<M>,
-    ) {
+    ) -> bool {
         if is_thread {
-            recorder.record_bare(record);
+            recorder.record_bare(record)
         } else {
-            self.told.record_clone((creator, child), record, recorder);
+            self.told.record_clone((creator, child), record, recorder)
         }
     }
 

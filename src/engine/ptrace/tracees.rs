@@ -8,7 +8,7 @@ use std::{
 
 use super::machine::Phase;
 use crate::{
-    engine::Population,
+    engine::{Population, told::ToldName},
     event::{CaptureBuffer, RecordFlags},
     limits,
     sys::{
@@ -62,6 +62,7 @@ struct EarlyEnd {
 struct Tracee {
     pid: Pid,
     pending: Option<PendingCall>,
+    name: Option<ToldName>,
 }
 
 #[derive(Debug)]
@@ -107,7 +108,7 @@ impl Tracees {
         if let Some(at) = self.ended.iter().position(|end| end.tid == tid) {
             return Arrival::Ended(self.ended.swap_remove(at).status);
         }
-        self.known.insert(tid, Tracee { pid, pending: None });
+        self.known.insert(tid, Tracee { pid, pending: None, name: None });
         if pid.leader() == tid {
             self.population.add(pid);
         }
@@ -166,8 +167,23 @@ impl Tracees {
 
     /// Gives the state of thread `former` to `tid`, the leader of its process, whose place it has taken.
     pub(super) fn rename(&mut self, former: Tid, tid: Tid) {
-        let state = self.known.remove(&former).unwrap_or(Tracee { pid: Pid(tid.0), pending: None });
+        let state =
+            self.known.remove(&former).unwrap_or(Tracee { pid: Pid(tid.0), pending: None, name: None });
         self.known.insert(tid, state);
+    }
+
+    /// Notes by which name a thread is known. While there are so many that a reader may not remember all of them, no
+    /// name is certain.
+    pub(super) fn set_name(&mut self, tid: Tid, name: Option<ToldName>) {
+        let is_certain = self.known.len() < limits::PROCESSES_MAX / 2;
+        if let Some(tracee) = self.known.get_mut(&tid) {
+            tracee.name = name.filter(|_| is_certain);
+        }
+    }
+
+    /// The name by which a thread is known, if it is certain in this epoch.
+    pub(super) fn name(&self, tid: Tid, epoch: u32) -> Option<ToldName> {
+        self.known.get(&tid)?.name.filter(|name| name.epoch == epoch)
     }
 
     /// Forgets a thread that has ended; gives its process and the call that it was in. `None` if it was not known:
@@ -200,5 +216,32 @@ impl Tracees {
         if self.buffers.len() < limits::TRACEES_RESERVED {
             self.buffers.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        abi::SyscallNr,
+        interest::formula::{Atom, Formula, TextTest},
+        triage::Triage,
+    };
+
+    #[test]
+    fn a_name_is_certain_in_the_epoch_in_which_it_was_told_and_goes_with_a_new_program() {
+        let test = TextTest::OneOf(vec![b"cat".as_slice().into()]);
+        let formula = Formula::Atom(Atom::Name { test, is_negated: false });
+        let triage = Triage::of_formulas([(SyscallNr(0), &formula)]);
+        let name = triage.name_hits(b"cat").map(|hits| ToldName { hits, epoch: 3 });
+        let tid = Tid(7);
+        let mut tracees = Tracees::new(Population::default());
+        tracees.introduce(tid, Pid(7));
+        assert!(tracees.name(tid, 3).is_none(), "it was not seen to start a program");
+        tracees.set_name(tid, name);
+        assert!(tracees.name(tid, 3).is_some());
+        assert!(tracees.name(tid, 4).is_none());
+        tracees.set_name(tid, None);
+        assert!(tracees.name(tid, 3).is_none());
     }
 }

@@ -200,7 +200,20 @@ impl Process {
         if self.sockets.len() == limits::SOCKETS_MAX {
             self.sockets.remove(0);
         }
-        self.sockets.push(ToldSocket { fd, info, is_told: true });
+        self.sockets.push(ToldSocket { fd, info, is_told: true, is_bound: false });
+    }
+
+    /// Falco was told of the address that a socket was bound to.
+    pub(super) fn note_bound(&mut self, fd: i32) {
+        if let Some(socket) = self.sockets.iter_mut().find(|socket| socket.fd == fd) {
+            socket.is_bound = true;
+        }
+    }
+
+    /// Whether Falco was told of that address since this was asked last: the number may be another socket's by then.
+    pub(super) fn take_bound(&mut self, fd: i32) -> bool {
+        let socket = self.sockets.iter_mut().find(|socket| socket.fd == fd);
+        socket.is_some_and(|socket| std::mem::take(&mut socket.is_bound))
     }
 
     /// The descriptor is something else now.
@@ -234,4 +247,5 @@ pub(super) struct ToldSocket {
     pub(super) info: SocketInfo,
     /// Whether Falco still knows it.
     pub(super) is_told: bool,
+    is_bound: bool,
 }

@@ -70,11 +70,14 @@ pub(super) fn bind(
         call.data(CaptureKind::Sockaddr, 1).and_then(SocketAddress::parse).and_then(PackedAddress::of);
     if let Some(address) = address.filter(|_| call.has_succeeded()) {
         tell_socket(processes, call, call.int(0), address.family(), SOCK_STREAM, out)?;
+        if let Some(process) = processes.get_mut(call.pid) {
+            process.note_bound(call.int(0));
+        }
     }
-    let mut writer = out.event(&table::BIND_X, call.ts(), call.tid());
-    writer.errno(call.result()).address(address).fd(call.long(0)).finish()
+    write_bind(call, call.result(), address, out)
 }
 
+/// A socket that is listened at was bound before, and Falco is told so if no record did: it shows that address.
 pub(super) fn listen(
     processes: &mut Processes,
     call: Call<'_, '_>,
@@ -84,6 +87,10 @@ pub(super) fn listen(
     let family = local.or_else(|| SocketInfo::of(call.record).map(|info| info.domain));
     if let Some(family) = family.filter(|_| call.has_succeeded()) {
         tell_socket(processes, call, call.int(0), family, SOCK_STREAM, out)?;
+        let is_bound = processes.get_mut(call.pid).is_some_and(|process| process.take_bound(call.int(0)));
+        if let Some(address) = self::local(call).and_then(PackedAddress::of).filter(|_| !is_bound) {
+            write_bind(call, 0, Some(address), out)?;
+        }
     }
     let mut writer = out.event(&table::LISTEN_X, call.ts(), call.tid());
     writer.errno(call.result()).fd(call.long(0)).int32(call.int(1)).finish()
@@ -293,6 +300,16 @@ const fn usual(family: u32, kind: u32) -> SocketInfo {
         _ => 0,
     };
     SocketInfo { domain: family, kind, protocol }
+}
+
+fn write_bind(
+    call: Call<'_, '_>,
+    result: i64,
+    address: Option<PackedAddress<'_>>,
+    out: &mut Batch,
+) -> Result<(), EncodeError> {
+    let mut writer = out.event(&table::BIND_X, call.ts(), call.tid());
+    writer.errno(result).address(address).fd(call.long(0)).finish()
 }
 
 fn write_socket(call: Call<'_, '_>, fd: i64, info: SocketInfo, out: &mut Batch) -> Result<(), EncodeError> {

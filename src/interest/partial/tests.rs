@@ -74,16 +74,35 @@ fn a_name_of_a_call_decides_either_way() {
 #[test]
 fn what_is_unknown_passes_with_and_without_a_negation() {
     for text in [
-        "proc.name = x",
-        "not proc.name = x",
+        "proc.pname = x",
+        "not proc.pname = x",
+        "proc.name regex x",
+        "proc.name pmatch (x)",
+        "proc.name exists",
+        "toupper(proc.name) = X",
         "proc.aname[2] in (a, b)",
         "not container.id exists",
         "fd.sip = 1.2.3.4",
     ] {
         assert_eq!(may(text, "connect"), Formula::True, "{text}");
     }
-    assert_eq!(may("evt.type = open or proc.name = x", "connect"), Formula::True);
-    assert_eq!(may("evt.type = open and proc.name = x", "connect"), Formula::False);
+    assert_eq!(may("evt.type = open or proc.pname = x", "connect"), Formula::True);
+    assert_eq!(may("evt.type = open and proc.pname = x", "connect"), Formula::False);
+}
+
+#[test]
+fn the_name_of_the_program_is_left_to_triage_but_at_its_start() {
+    let name = |words: &[&str], is_negated| {
+        let test = TextTest::OneOf(words.iter().map(|word| word.as_bytes().into()).collect());
+        Formula::Atom(Atom::Name { test, is_negated })
+    };
+    assert_eq!(may("proc.name = x", "unlink"), name(&["x"], false));
+    assert_eq!(may("proc.name != x", "unlink"), name(&["x"], true));
+    assert_eq!(may("not proc.name in (x, y)", "unlink"), name(&["x", "y"], true));
+    assert_eq!(may("proc.name = x and not proc.name in (x, y)", "unlink"), Formula::False);
+    for call in ["execve", "execveat"] {
+        assert_eq!(may("proc.name = x", call), Formula::True);
+    }
 }
 
 #[test]

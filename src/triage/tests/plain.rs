@@ -5,7 +5,7 @@ use crate::{
         Condition, Width,
         formula::{Atom, Form, Formula, Part, TextAtom, TextTest},
     },
-    triage::address,
+    triage::{NameHits, address},
 };
 
 /// All there is to be known of a call.
@@ -15,13 +15,17 @@ pub(super) struct Call {
     pub(super) texts: [Option<Vec<u8>>; 3],
     pub(super) bases: [Option<Vec<u8>>; 3],
     pub(super) bytes: [Option<Vec<u8>>; 3],
+    pub(super) name: Option<Vec<u8>>,
+    /// What triage says of the name.
+    pub(super) name_hits: Option<NameHits>,
     pub(super) bases_asked: u32,
 }
 
 impl Call {
-    /// The call of which only some is known: texts, then directories, then bytes.
-    pub(super) fn without(mut self, known: [bool; 9]) -> Self {
+    /// The call of which only some is known: texts, then directories, then bytes, then the name.
+    pub(super) fn without(mut self, known: [bool; 10]) -> Self {
         let things = self.texts.iter_mut().chain(&mut self.bases).chain(&mut self.bytes);
+        let things = things.chain([&mut self.name]);
         for (thing, _) in things.zip(known).filter(|(_, is_known)| !is_known) {
             *thing = None;
         }
@@ -60,12 +64,23 @@ impl Call {
         }
         let is_too_long = base.map_or(9, <[u8]>::len) + text.len() + 2 > 1024;
         match base {
-            _ if is_too_long => Some(b"/DIR_TOO_LONG/FILENAME_TOO_LONG".to_vec()),
+            _ if is_too_long => Some(TOO_LONG.to_vec()),
             Some(_) => self.resolved(argument),
             None => Some(normal([b"<UNKNOWN>", text].concat().split(is_slash))),
         }
     }
 }
+
+/// Tells whether the formula may hold of what libsinsp shows of an `open`: it measures absolute paths with the directory too.
+pub(super) fn may_hold_of_open(formula: &Formula, call: &Call) -> bool {
+    evaluate(formula, call, &|argument| {
+        let base = call.bases[usize::from(argument)].as_deref().unwrap_or_default();
+        let is_too_long = call.written(argument).is_some_and(|text| base.len() + text.len() + 2 > 1024);
+        if is_too_long { Some(TOO_LONG.to_vec()) } else { call.shown(argument) }
+    })
+}
+
+const TOO_LONG: &[u8] = b"/DIR_TOO_LONG/FILENAME_TOO_LONG";
 
 fn is_printable(text: &[u8]) -> bool {
     text.iter().all(|byte| (b' '..=b'~').contains(byte))
@@ -131,6 +146,10 @@ fn evaluate(formula: &Formula, call: &Call, resolved: &impl Fn(u8) -> Option<Vec
             let bytes = call.bytes[usize::from(*argument)].as_deref();
             let passes = bytes.and_then(|bytes| address::passes(test, bytes));
             passes.is_none_or(|passes| passes != *is_negated)
+        }
+        Formula::Atom(Atom::Name { test, is_negated }) => {
+            let name = call.name.as_deref().filter(|name| !name.is_empty() && is_printable(name));
+            name.is_none_or(|name| passes(test, name) != *is_negated)
         }
         Formula::Atom(Atom::Text(atom)) => {
             let argument = atom.subject.argument;

@@ -51,12 +51,14 @@ pub(super) fn call() -> impl Strategy<Value = Call> {
         [one(), one(), one()]
     };
     let memory = (some(path().boxed()), some(base().boxed()), some(address().boxed()));
-    (vec(0_u64..3, 6), memory).prop_map(|(registers, (texts, bases, bytes))| Call {
+    let name = option::weighted(0.9, path());
+    (vec(0_u64..3, 6), memory, name).prop_map(|(registers, (texts, bases, bytes), name)| Call {
         registers: registers.try_into().unwrap(),
         texts,
         bases,
         bytes,
-        bases_asked: 0,
+        name,
+        ..Call::default()
     })
 }
 
@@ -115,7 +117,9 @@ fn formula_of(arguments: u8, parts: &'static [Part]) -> impl Strategy<Value = Fo
     let word = (0_u8..9, condition()).prop_map(|(offset, condition)| Atom::Word { offset, condition });
     let address = (0_u8..3, address_test(), any::<bool>())
         .prop_map(|(argument, test, is_negated)| Atom::Address { argument, test, is_negated });
+    let name = (text_test(), any::<bool>()).prop_map(|(test, is_negated)| Atom::Name { test, is_negated });
     let leaf = prop_oneof![
+        2 => name,
         8 => text_atom(arguments, parts),
         2 => condition().prop_map(Atom::Register),
         1 => word,

@@ -144,6 +144,23 @@ fn other_calls_on_sockets_have_their_events() {
 }
 
 #[test]
+fn a_listen_is_told_with_the_bind_before_it_if_no_record_told_of_that() {
+    let mut feed = Feed::new();
+    let listen = || call("listen", &[5, 128]).capture(CaptureKind::SocketLocal, 0, &inet([0; 4], 80));
+    assert_eq!(feed.tell([listen()]), [("SOCKET_X", 1234), ("BIND_X", 1234), ("LISTEN_X", 1234)]);
+    let bind = &feed.events()[1];
+    let [low, high] = 80u16.to_ne_bytes();
+    assert_eq!((bind.number("fd"), bind.number("res")), (5, 0));
+    assert_eq!(bind.param("addr"), [2, 0, 0, 0, 0, low, high]);
+    let bind = call("bind", &[5, 1, 16]).capture(CaptureKind::Sockaddr, 1, &inet([0; 4], 81));
+    assert_eq!(feed.tell([bind, listen()]), [("BIND_X", 1234), ("LISTEN_X", 1234)]);
+    // By now the descriptor may be another socket.
+    assert_eq!(feed.tell([listen()]), [("BIND_X", 1234), ("LISTEN_X", 1234)]);
+    assert_eq!(feed.tell([listen().result(-98)]), [("LISTEN_X", 1234)]);
+    assert_eq!(feed.tell([call("listen", &[5, 128])]), [("LISTEN_X", 1234)], "its address is not known");
+}
+
+#[test]
 fn a_dup_of_a_connected_socket_is_told_with_the_socket_before_it() {
     let mut feed = Feed::new();
     let event = feed.one(call("dup2", &[7, 1]).result(1));
