@@ -257,7 +257,8 @@ impl Interest {
         let makes_process =
             Condition { argument: 0, width: Width::Full64, test: Test::MaskedEq(CLONE_THREAD), value: 0 };
         // The flags of clone3 lie in memory.
-        let always = ["execve", "execveat", "fork", "vfork", "clone3"].map(|name| (name, RegisterTest::ALWAYS));
+        let always =
+            ["execve", "execveat", "fork", "vfork", "clone3"].map(|name| (name, RegisterTest::ALWAYS));
         let clone = ("clone", RegisterTest::any_of(vec![vec![makes_process]]));
         Self::of_table(&always.into_iter().chain([clone]).collect())
     }

@@ -19,8 +19,8 @@ use crate::{
     counters::ConsumerCounters,
     decode::Decoder,
     engine::{
-        Engine, EngineError, FullRing, LaunchError, Outcome, Population, Recorder, Setup, Wanted, histogram_ns,
-        snapshot,
+        Engine, EngineError, FullRing, LaunchError, Outcome, Population, Recorder, Setup, Wanted,
+        histogram_ns, snapshot,
     },
     event::Record,
     limits,
@@ -118,10 +118,7 @@ impl Link {
             Arc::clone(&memory),
             container,
             Arc::clone(&presence),
-            Workload::new(
-                move |tell| snapshot::processes(tracer, &told, tell),
-                move |pid| asked.has(pid),
-            ),
+            Workload::new(move |tell| snapshot::processes(tracer, &told, tell), move |pid| asked.has(pid)),
         );
         Ok(Self { memory, presence, population, server: server.map_err(PipelineError::Link)? })
     }

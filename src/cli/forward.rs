@@ -13,7 +13,8 @@ use crate::sys::{
     signal::{PidFd, die_by, is_ignored},
 };
 
-pub(super) const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH];
+pub(super) const FORWARDED: [i32; 8] =
+    [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH];
 
 /// Of these, what asks a program to end.
 const ENDS_US: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];

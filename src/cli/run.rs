@@ -37,9 +37,8 @@ use crate::{
     sys::{
         guard::Stage,
         launch::{self, ChildFailure, Image},
-        process,
         probe::Probes,
-        signal,
+        process, signal,
     },
 };
 
@@ -117,7 +116,7 @@ pub(super) struct Run {
     #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE")]
     engine: Engine,
 
-    /// Threads that answer notifications, in the notify engine (default: one for each CPU)
+    /// Threads that answer notifications, in the notify engine (default: one for each CPU, and at least two)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(limits::WORKERS_MAX)))]
     workers: Option<u16>,
 
@@ -261,9 +260,7 @@ impl Run {
         let report = match &self.link {
             Some(directory) => {
                 let link = self.open_link(directory.as_deref())?;
-                if !is_resumed
-                    && let Some(signal) = self.wait_consumer(&link, &mut forwarder)
-                {
+                if !is_resumed && let Some(signal) = self.wait_consumer(&link, &mut forwarder) {
                     // Its socket goes before we do.
                     drop(link);
                     signal::die_by(signal);
@@ -295,7 +292,10 @@ impl Run {
             Engine::Notify => Some(EngineKind::Notify),
             Engine::Ptrace => Some(EngineKind::Ptrace),
         };
-        match choose(&Probes::run(), Requested { engine, is_audit: self.all, may_change_user: process::may_change_user() }) {
+        match choose(
+            &Probes::run(),
+            Requested { engine, is_audit: self.all, may_change_user: process::may_change_user() },
+        ) {
             Ok(choice) => Ok(Watch { choice, workers: self.workers }),
             Err(unavailable) if engine.is_some() => Err(UsageError::Engine(unavailable).into()),
             Err(unavailable) => Err(unavailable.into()),

@@ -8,9 +8,6 @@ use std::fmt;
 use super::advice::change;
 use crate::sys::probe::{Answer, Probe, Probes};
 
-/// Whether this build has the notify engine.
-const HAS_NOTIFY: bool = true;
-
 /// What the notify engine cannot do without.
 const NOTIFY_NEEDS: [Probe; 6] = [
     Probe::Filter,
@@ -50,8 +47,7 @@ impl EngineKind {
 pub struct Requested {
     /// The engine; `None` for the best that there is.
     pub engine: Option<EngineKind>,
-    /// Every call is trapped. A notified call is interrupted to learn its result, and some calls, such as
-    /// epoll_wait(2), do not start again by themselves (signal(7)): so that takes ptrace.
+    /// Every call is trapped and followed to its result, for which the notify engine would attach to its thread each time.
     pub is_audit: bool,
     /// The workload may change its user: we run as root, or it may start setuid programs.
     pub may_change_user: bool,
@@ -67,8 +63,6 @@ pub enum Obstacle {
     /// A process that changes its user is another's to trace then, without `CAP_SYS_PTRACE`. One that is attached to
     /// already stays so, but the notify engine attaches for one call.
     Users,
-    /// It is not in this build.
-    NotBuilt(EngineKind),
 }
 
 /// The engine that is taken.
@@ -105,12 +99,7 @@ pub struct Unavailable {
 /// # Errors
 /// [`Unavailable`] if the engine that was asked for is impossible, or all are.
 pub fn choose(probes: &Probes, requested: Requested) -> Result<Choice, Unavailable> {
-    choose_from(probes, requested, HAS_NOTIFY)
-}
-
-fn choose_from(probes: &Probes, requested: Requested, has_notify: bool) -> Result<Choice, Unavailable> {
     let in_the_way = |engine| match engine {
-        EngineKind::Notify if !has_notify => vec![Obstacle::NotBuilt(engine)],
         EngineKind::Notify if requested.is_audit => vec![Obstacle::Audit],
         EngineKind::Notify => missing(probes, &NOTIFY_NEEDS, |answer| answer != Answer::Yes),
         EngineKind::Ptrace => missing(probes, &PTRACE_NEEDS, |answer| matches!(answer, Answer::No(_))),
@@ -154,9 +143,8 @@ impl fmt::Display for Obstacle {
                     (None, _) => Ok(()),
                 }
             }
-            Self::Audit => f.write_str("it cannot trap every call, as some do not survive an interruption"),
+            Self::Audit => f.write_str("where every call is followed, a standing tracer is cheaper"),
             Self::Users => f.write_str("without CAP_SYS_PTRACE it loses a process that changes its user"),
-            Self::NotBuilt(engine) => write!(f, "this build has no {} engine", engine.name()),
         }
     }
 }
@@ -183,7 +171,7 @@ impl fmt::Display for Unavailable {
         match self.obstacles.first() {
             Some(Obstacle::Machine(probe, _)) => write!(f, "; {}", change(*probe)),
             Some(Obstacle::Audit) => f.write_str("; use --engine ptrace or leave out --all"),
-            Some(Obstacle::Users | Obstacle::NotBuilt(_)) | None => f.write_str("; use --engine auto"),
+            Some(Obstacle::Users) | None => f.write_str("; use --engine auto"),
         }
     }
 }
@@ -211,7 +199,7 @@ mod tests {
     }
 
     fn auto(refused: &[(Probe, Answer)]) -> Result<EngineKind, EngineKind> {
-        choose_from(&machine_without(refused), AUTO, true)
+        choose(&machine_without(refused), AUTO)
             .map(|choice| choice.engine)
             .map_err(|unavailable| unavailable.engine)
     }
@@ -243,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_was_not_tried_rules_out_notify_but_not_ptrace() {
-        let choice = choose_from(&Probes::default(), AUTO, true).unwrap();
+        let choice = choose(&Probes::default(), AUTO).unwrap();
         assert_eq!(choice.engine, EngineKind::Ptrace);
         assert!(matches!(choice.why, Why::Instead(obstacles) if obstacles.len() == NOTIFY_NEEDS.len()));
     }
@@ -251,7 +239,7 @@ mod tests {
     #[test]
     fn a_workload_that_may_change_its_user_gets_notify_only_where_that_can_follow_it() {
         let rooted = Requested { may_change_user: true, ..AUTO };
-        let kind = |probes: &Probes, requested| choose_from(probes, requested, true).unwrap().engine;
+        let kind = |probes: &Probes, requested| choose(probes, requested).unwrap().engine;
         assert_eq!(kind(&machine_without(&[]), rooted), EngineKind::Notify);
         let confined = machine_without(&[no(Probe::CapSysPtrace)]);
         assert_eq!(kind(&confined, rooted), EngineKind::Ptrace);
@@ -264,10 +252,10 @@ mod tests {
     fn an_audit_takes_ptrace_and_refuses_notify() {
         let probes = machine_without(&[]);
         let audit = Requested { is_audit: true, ..AUTO };
-        let choice = choose_from(&probes, audit, true).unwrap();
+        let choice = choose(&probes, audit).unwrap();
         assert_eq!((choice.engine, choice.why), (EngineKind::Ptrace, Why::Instead(vec![Obstacle::Audit])));
         let asked = Requested { engine: Some(EngineKind::Notify), ..audit };
-        let error = choose_from(&probes, asked, true).unwrap_err();
+        let error = choose(&probes, asked).unwrap_err();
         assert_eq!(error.obstacles, [Obstacle::Audit]);
         assert!(error.to_string().contains("leave out --all"), "{error}");
     }
@@ -277,17 +265,16 @@ mod tests {
         let asked = |engine| Requested { engine: Some(engine), ..AUTO };
         let probes = machine_without(&[]);
         for engine in [EngineKind::Notify, EngineKind::Ptrace] {
-            let choice = choose_from(&probes, asked(engine), true).unwrap();
+            let choice = choose(&probes, asked(engine)).unwrap();
             assert_eq!((choice.engine, choice.why), (engine, Why::Asked));
         }
-        let error = choose_from(
+        let error = choose(
             &machine_without(&[
                 (Probe::Listener, Answer::No(Some(Errno::EBUSY))),
                 (Probe::Notification, Answer::Untried),
                 (Probe::WaitKillable, Answer::No(Some(Errno::EINVAL))),
             ]),
             asked(EngineKind::Notify),
-            true,
         )
         .unwrap_err();
         let text = error.to_string();
@@ -296,15 +283,5 @@ mod tests {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         assert_eq!(text.lines().count(), 1);
-    }
-
-    #[test]
-    fn a_build_without_notify_says_so() {
-        let probes = machine_without(&[]);
-        let choice = choose_from(&probes, AUTO, false).unwrap();
-        assert_eq!(choice.to_string(), "ptrace: notify is impossible: this build has no notify engine");
-        let asked = Requested { engine: Some(EngineKind::Notify), ..AUTO };
-        let error = choose_from(&probes, asked, false).unwrap_err();
-        assert!(error.to_string().contains("this build has no notify engine"), "{error}");
     }
 }

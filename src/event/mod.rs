@@ -13,7 +13,8 @@ mod writer;
 
 pub use capture::{CAPTURE_HEADER_BYTES, Capture, CaptureFlags, CaptureHeader, CaptureKind};
 pub use header::{
-    HEADER_BYTES, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, PROCESS_OUTSIDER, RecordFlags, RecordHeader, RecordKind, VERSION,
+    HEADER_BYTES, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, PROCESS_OUTSIDER, RecordFlags, RecordHeader,
+    RecordKind, VERSION,
 };
 pub use reader::{Captures, Record, RecordError};
 pub use writer::{CaptureBuffer, OutOfSpace, write_record};

@@ -162,7 +162,13 @@ fn sockets_of_dead_tracers_are_removed_and_those_of_living_ones_stay() {
     let memory = Arc::new(Memfd::create(RING_BYTES).unwrap());
     let presence = Arc::new(Presence::new(false));
     let identity = ContainerIdentity::default();
-    let second = Server::start(first.directory.path(), memory, identity, presence, Workload::new(|_| Ok(()), |_| false));
+    let second = Server::start(
+        first.directory.path(),
+        memory,
+        identity,
+        presence,
+        Workload::new(|_| Ok(()), |_| false),
+    );
     let _second = second.unwrap();
     assert!(first.server.path().exists() && others.exists());
     assert!(!dead.exists());

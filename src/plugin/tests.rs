@@ -41,10 +41,7 @@ impl Tracer {
             Arc::clone(&memory),
             ContainerIdentity::default(),
             Arc::new(Presence::new(false)),
-            Workload::new(
-                move |tell| processes.iter().try_for_each(|process| tell(process)),
-                |_| false,
-            ),
+            Workload::new(move |tell| processes.iter().try_for_each(|process| tell(process)), |_| false),
         );
         Self { producer: Producer::new(memory), _server: server.unwrap(), sequence: 0 }
     }

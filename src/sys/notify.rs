@@ -69,11 +69,11 @@ impl Listener {
     /// # Errors
     /// What seccomp(2) says about their sizes; `Unsupported` if they are larger than we have room for.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        let mut sizes = libc::seccomp_notif_sizes { seccomp_notif: 0, seccomp_notif_resp: 0, seccomp_data: 0 };
+        let mut sizes =
+            libc::seccomp_notif_sizes { seccomp_notif: 0, seccomp_notif_resp: 0, seccomp_data: 0 };
         // SAFETY: the kernel writes three numbers into `sizes`, a local of its layout that outlives the call.
-        let done = unsafe {
-            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_NOTIF_SIZES, 0, &raw mut sizes)
-        };
+        let done =
+            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_NOTIF_SIZES, 0, &raw mut sizes) };
         if done != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -161,7 +161,6 @@ impl Listener {
         let [fd] = fds;
         fd.revents().unwrap_or(PollFlags::empty())
     }
-
 }
 
 impl AsFd for Listener {

@@ -108,12 +108,7 @@ pub fn relations(tid: Tid) -> io::Result<Relations> {
         let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
         std::str::from_utf8(line).ok()?.trim().parse().ok()
     };
-    let relations = || {
-        Some(Relations {
-            process: Pid(field(b"Tgid:")?),
-            parent: Pid(field(b"PPid:")?),
-        })
-    };
+    let relations = || Some(Relations { process: Pid(field(b"Tgid:")?), parent: Pid(field(b"PPid:")?) });
     relations().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 

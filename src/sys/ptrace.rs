@@ -78,9 +78,7 @@ pub fn seize_for(tid: Tid, watch: Watch) -> Result<(), PtraceError> {
         | match watch {
             Watch::Result => 0,
             Watch::Exec => libc::PTRACE_O_TRACEEXEC,
-            Watch::Fork => {
-                libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK
-            }
+            Watch::Fork => libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK,
         };
     request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, libc::c_long::from(options))
 }

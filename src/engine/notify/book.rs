@@ -110,8 +110,14 @@ impl<M: ProducerMemory> Book<M> {
             // Without it the end is noticed later.
             let _ = self.ends.add(pidfd.as_fd(), event);
         }
-        let process =
-            Process { pidfd, threads: Vec::new(), in_flight: 0, ended: None, is_program_unseen: false, name: None };
+        let process = Process {
+            pidfd,
+            threads: Vec::new(),
+            in_flight: 0,
+            ended: None,
+            is_program_unseen: false,
+            name: None,
+        };
         self.people.population.add(pid);
         if self.people.processes.insert(pid, process).is_none() {
             self.created += 1;

@@ -50,11 +50,7 @@ pub(super) struct Keeper<'scope, 'env, M: ProducerMemory> {
 
 impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env, M> {
     /// A keeper of the processes whose pidfds are in `ends`.
-    pub(super) fn new(
-        shared: &'env Shared<M>,
-        ends: Arc<Epoll>,
-        scope: &'scope Scope<'scope, 'env>,
-    ) -> Self {
+    pub(super) fn new(shared: &'env Shared<M>, ends: Arc<Epoll>, scope: &'scope Scope<'scope, 'env>) -> Self {
         // Without room: a call is taken at once by a thread that has nothing else to do, or goes to a new one.
         let channel = channel::bounded(0);
         Self { shared, ends, scope, channel, workers: Vec::new(), is_watching: false, root_status: None }

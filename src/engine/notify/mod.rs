@@ -40,6 +40,7 @@ use crate::{
     ring::ProducerMemory,
     sys::{
         Pid,
+        cpu::CpuBudget,
         guard::{self, Guarded, Stage},
         launch::{Child, ChildFailure, FilterState, Image, Listening},
         notify::Listener,
@@ -126,11 +127,13 @@ impl Engine for NotifyEngine {
         if let Some(guarded) = &guarded {
             entrust(guarded, root, &listener, &mut book).map_err(EngineError::Listener)?;
         }
+        let workers = workers.map_or_else(|| CpuBudget::of_this_process().parallelism().max(2), usize::from);
         let kick = Kick::new().map_err(EngineError::Wait)?;
         let alarm =
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(from_errno)?;
         let shared = Shared::new((listener, wanted, guarded), (root, child.is_some()), book, kick, alarm);
-        let root_status = thread::scope(|scope| Keeper::new(&shared, ends, scope).run(usize::from(workers.unwrap_or(2))));
+        let root_status =
+            thread::scope(|scope| Keeper::new(&shared, ends, scope).run(workers));
         let (book, done, failed) = shared.into_parts();
         let outcome = outcome((failure(), filter), root_status.map_err(EngineError::Wait)?, done, book);
         failed.map_or(Ok(outcome), |error| Err(EngineError::Listener(error)))

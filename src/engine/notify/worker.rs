@@ -3,11 +3,7 @@
 //! Most calls end here after one look. One that is kept and ends soon is followed by the worker itself; one that may
 //! block is handed to a thread of its own, so that a worker never waits for what may never happen.
 
-use std::{
-    sync::atomic::Ordering,
-    thread::Scope,
-    time::Instant,
-};
+use std::{sync::atomic::Ordering, thread::Scope, time::Instant};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
@@ -163,8 +159,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             self.count(verdict, unread);
             return self.let_go(&notification, since);
         }
-        let mut captures =
-            std::mem::replace(&mut self.captures, CaptureBuffer::with_capacity(0));
+        let mut captures = std::mem::replace(&mut self.captures, CaptureBuffer::with_capacity(0));
         captures.clear();
         let flags = reader.capture(&mut captures);
         let unread = reader.unread();
@@ -322,11 +317,18 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         let pid = shared.book().enter(tid);
         shared.begin_wait(self.slot);
         let captures = CaptureBuffer::with_capacity(0);
-        let mut kept =
-            Kept { notification: *notification, since, enter_ns, flags: RecordFlags::default(), pid, captures };
+        let mut kept = Kept {
+            notification: *notification,
+            since,
+            enter_ns,
+            flags: RecordFlags::default(),
+            pid,
+            captures,
+        };
         match follow_fork(shared, notification) {
             Ok(Fork::Made { parent, child, child_stop }) => {
-                let record = clone_record(clock::wall_ns(), (tid, pid), (child, Pid(child.0)), flags.unwrap_or(0));
+                let record =
+                    clone_record(clock::wall_ns(), (tid, pid), (child, Pid(child.0)), flags.unwrap_or(0));
                 let record = RecordHeader { abi: call.abi.code(), number: call.nr, ..record };
                 {
                     let mut book = shared.book();

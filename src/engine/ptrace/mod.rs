@@ -82,7 +82,8 @@ impl Engine for PtraceEngine {
         // The first look-up builds the tables, which no stop should wait for.
         let _ = abi::signature_of(abi::Abi::NATIVE, SyscallNr(0));
         let program = wanted.filter().map_err(LaunchError::Filter)?;
-        let child = Child::spawn(image, program.instructions(), Listening::Held).map_err(LaunchError::Spawn)?;
+        let child =
+            Child::spawn(image, program.instructions(), Listening::Held).map_err(LaunchError::Spawn)?;
         let root = child.pid();
         if let Err(error) = ptrace::seize(root.leader()) {
             // The child gives up by itself: nobody opens its gate.
@@ -114,7 +115,10 @@ impl Engine for PtraceEngine {
         self.child.pid()
     }
 
-    fn run<M: ProducerMemory + Send + Sync>(mut self, mut recorder: Recorder<M>) -> Result<Outcome, EngineError> {
+    fn run<M: ProducerMemory + Send + Sync>(
+        mut self,
+        mut recorder: Recorder<M>,
+    ) -> Result<Outcome, EngineError> {
         self.child.open_gate();
         let result = self.watch(&mut recorder);
         let ended = Instant::now();

@@ -75,9 +75,7 @@ impl Machine {
 
     fn texts(&self, pid: u32, sample: Sample) -> Sample {
         let Living { parent, name, uid, cwd, start_ticks } = &self.living[&pid];
-        let status = format!(
-            "Name:\t{name}\nPPid:\t{parent}\nUid:\t0\t{uid}\t0\t0\nGid:\t0\t0\t0\t0\n"
-        );
+        let status = format!("Name:\t{name}\nPPid:\t{parent}\nUid:\t0\t{uid}\t0\t0\nGid:\t0\t0\t0\t0\n");
         let stat = format!("{pid} (x) S {parent} 1 1 0 1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start_ticks} 0");
         sample
             .capture(CaptureKind::ProcStatus, 0, status.as_bytes())
