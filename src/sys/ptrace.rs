@@ -295,6 +295,30 @@ impl Stopped {
         Ok((number_of_registers(&registers), result_of_registers(&registers)))
     }
 
+    /// Sets which signals the thread blocks, signal N in bit N - 1; gives those that it blocked before
+    /// (PTRACE_GETSIGMASK, PTRACE_SETSIGMASK).
+    ///
+    /// # Errors
+    /// [`PtraceError`]
+    pub fn replace_signal_mask(&self, mask: u64) -> Result<u64, PtraceError> {
+        let mut before = 0_u64;
+        self.signal_mask("PTRACE_GETSIGMASK", libc::PTRACE_GETSIGMASK, &raw mut before)?;
+        let mut mask = mask;
+        self.signal_mask("PTRACE_SETSIGMASK", libc::PTRACE_SETSIGMASK, &raw mut mask)?;
+        Ok(before)
+    }
+
+    fn signal_mask(
+        &self,
+        name: &'static str,
+        code: libc::c_uint,
+        mask: *mut u64,
+    ) -> Result<(), PtraceError> {
+        // SAFETY: the kernel reads or writes eight bytes, as it is told, at `mask`, a local of the caller's.
+        let done = unsafe { libc::ptrace(code, self.tid.0, size_of::<u64>(), mask) };
+        if done == 0 { Ok(()) } else { Err(self.error(name, Errno::last())) }
+    }
+
     /// The call that the thread is in, from its registers. For stops inside a call that are not the filter's.
     ///
     /// # Errors

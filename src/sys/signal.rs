@@ -58,9 +58,11 @@ impl PidFd {
         !self.send(0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
     }
 
-    /// The wait status (wait(2)) of the process when somebody has waited for it: PIDFD_GET_INFO, Linux 6.15.
-    #[must_use]
-    pub fn status_after_wait(&self) -> Option<i32> {
+    /// The wait status (wait(2)) of the process; `None` until somebody has waited for it: PIDFD_GET_INFO, Linux 6.15.
+    ///
+    /// # Errors
+    /// What ioctl(2) says: `ENOTTY` or `EINVAL` on older kernels.
+    pub fn status_after_wait(&self) -> io::Result<Option<i32>> {
         // `struct pidfd_info` in its first form (linux/pidfd.h): 64 bytes, what is wanted in the first u64, the status in
         // the last four bytes.
         const GET_INFO: libc::Ioctl = nix::request_code_readwrite!(0xff, 11, 64);
@@ -69,9 +71,12 @@ impl PidFd {
         info[0] = EXIT;
         // SAFETY: the kernel reads and writes at most the 64 bytes whose number is in the request.
         let done = unsafe { libc::ioctl(self.0.as_raw_fd(), GET_INFO, info.as_mut_ptr()) };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
         let [mask, .., last] = info;
         let status = u32::try_from(last >> 32).unwrap_or(0).cast_signed();
-        (done == 0 && mask & EXIT != 0).then_some(status)
+        Ok((mask & EXIT != 0).then_some(status))
     }
 }
 
@@ -132,8 +137,9 @@ impl Kick {
 
     /// Interrupts the call in which a thread of ours is. One that is in none is not interrupted later.
     pub fn kick(self, tid: Tid) {
+        let own = nix::unistd::getpid().as_raw();
         // SAFETY: tgkill takes integers; a thread that is gone only makes it fail.
-        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid.0, self.0) };
+        unsafe { libc::syscall(libc::SYS_tgkill, own, tid.0, self.0) };
     }
 }
 

@@ -5,7 +5,7 @@
 //! whether an id still means the same thread is asked of the kernel each time. Processes are told of by their forks, and
 //! their ends by pidfds, which lie in one epoll set.
 
-use std::{collections::HashMap, os::fd::AsFd, sync::Arc};
+use std::{collections::HashMap, os::fd::AsFd, sync::Arc, thread, time::Duration};
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
@@ -70,6 +70,20 @@ impl ProcessSource for People {
     fn record(&self, pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader> {
         process_record(pid, bits, captures)
     }
+}
+
+/// How a process has ended that somebody is waiting for just now: the kernel tells of it when that is done.
+fn status_of_reaped(pidfd: &PidFd) -> Option<i32> {
+    const LOOKS: usize = 10;
+    const PAUSE: Duration = Duration::from_micros(50);
+    for _ in 0..LOOKS {
+        // A kernel that cannot tell cannot tell later.
+        if let Some(status) = pidfd.status_after_wait().ok()? {
+            return Some(status);
+        }
+        thread::sleep(PAUSE);
+    }
+    None
 }
 
 /// See the module.
@@ -294,7 +308,7 @@ impl<M: ProducerMemory> Book<M> {
     /// A process has ended, with this wait status (wait(2)) if it is known. Its record waits for those of its calls.
     pub(super) fn end(&mut self, pid: Pid, status: Option<i32>) {
         let Some(process) = self.people.processes.get_mut(&pid) else { return };
-        let status = status.or_else(|| process.pidfd.as_ref().and_then(PidFd::status_after_wait));
+        let status = status.or_else(|| process.pidfd.as_ref().and_then(status_of_reaped));
         if process.in_flight == 0 {
             self.close(pid, status);
         } else {

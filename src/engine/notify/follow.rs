@@ -120,9 +120,14 @@ pub(super) fn follow_through<M: ProducerMemory>(
 }
 
 /// Lets a thread that stands before its call go through it, to the stop at its exit or to any other that comes first.
+///
+/// A signal that came since the call was made must interrupt the call, not come before it: up to the entry of the call
+/// all are blocked.
 fn run_through(tid: Tid, stop: Stopped) -> Option<(Stopped, StopKind)> {
+    let mask = stop.replace_signal_mask(u64::MAX).ok()?;
     stop.resume(Resume::ToExit, 0).ok()?;
     let (stop, kind) = wait_patiently(tid)?;
+    stop.replace_signal_mask(mask).ok()?;
     if kind != StopKind::SyscallExit || !stop.is_at_entry().ok()? {
         return Some((stop, kind));
     }
