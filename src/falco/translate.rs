@@ -130,7 +130,8 @@ impl Translator {
     pub fn preload(&mut self, record: &Record<'_>) {
         let pid = record.header().pid;
         if record.kind() == RecordKind::Process && pid != 0 {
-            life::preload(&mut self.processes, &mut self.exec_texts, Call { record, pid });
+            let call = Call { record, pid, result: record.header().result };
+            life::preload(&mut self.processes, &mut self.exec_texts, call);
         }
     }
 
@@ -200,8 +201,14 @@ impl Translator {
             return Ok(());
         }
         let pid = if header.pid == 0 { self.processes.group_of(header.tid) } else { header.pid };
-        let call = Call { record, pid };
+        let call = Call { record, pid, result: header.result };
         match record.kind() {
+            RecordKind::Syscall if record.flags().contains(RecordFlags::UNFOLLOWED) => {
+                match self.kinds.of(record).assumed_result() {
+                    Some(result) => self.syscall(Call { result, ..call }, out),
+                    None => Ok(()),
+                }
+            }
             // Nobody learns the result of a call that did not return, so that Falco's drivers tell nothing either.
             RecordKind::Syscall if record.flags().contains(RecordFlags::NO_RESULT) => Ok(()),
             RecordKind::Syscall => self.syscall(call, out),

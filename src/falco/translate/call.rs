@@ -59,6 +59,44 @@ call_kinds! {
     Clone: "clone"; Clone3: "clone3"; Fork: "fork"; Vfork: "vfork";
 }
 
+impl CallKind {
+    /// The result that a call is taken to have had which could not be followed to its end: success, since a rule might
+    /// match that. A descriptor that nobody knows is told as one that no process has. `None` for a call of which nothing
+    /// can be told without its result.
+    pub(super) const fn assumed_result(self) -> Option<i64> {
+        const NO_DESCRIPTOR: i64 = i32::MAX as i64;
+        match self {
+            Self::Open | Self::Openat | Self::Openat2 | Self::Creat | Self::OpenByHandleAt | Self::Memfd => {
+                Some(NO_DESCRIPTOR)
+            }
+            Self::Link
+            | Self::Linkat
+            | Self::Symlink
+            | Self::Symlinkat
+            | Self::Unlink
+            | Self::Unlinkat
+            | Self::Rmdir
+            | Self::Mkdir
+            | Self::Mkdirat
+            | Self::Rename
+            | Self::Renameat
+            | Self::Renameat2
+            | Self::Chmod
+            | Self::Fchmod
+            | Self::Fchmodat
+            | Self::Chroot
+            | Self::Mount
+            | Self::Umount2
+            | Self::Connect
+            | Self::Ptrace
+            | Self::Bpf
+            | Self::InitModule
+            | Self::FinitModule => Some(0),
+            _ => None,
+        }
+    }
+}
+
 /// The kind of each number, per ABI, so that no name is compared on the path of an event.
 #[derive(Debug)]
 pub(super) struct CallKinds {
@@ -90,6 +128,8 @@ impl CallKinds {
 pub(super) struct Call<'r, 'a> {
     pub(super) record: &'r Record<'a>,
     pub(super) pid: u32,
+    /// The value that it returned, or `-errno`.
+    pub(super) result: i64,
 }
 
 impl<'a> Call<'_, 'a> {
@@ -102,7 +142,7 @@ impl<'a> Call<'_, 'a> {
     }
 
     pub(super) const fn result(&self) -> i64 {
-        self.record.header().result
+        self.result
     }
 
     /// Whether the call did what it was asked to.
