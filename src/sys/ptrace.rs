@@ -102,6 +102,13 @@ pub fn wait_attached() -> io::Result<Option<Waited>> {
     wait_with(0, LetGo::Detach)
 }
 
+/// Lets every thread go that the calling thread is still attached to: one that was killed while it stood still, whose end
+/// nobody else hears of before us (ptrace(2), "Death under ptrace"), and the child of one that was killed while it made it.
+/// The calling thread must hold no [`Stopped`], or it waits for ever.
+pub fn detach_rest() {
+    while !matches!(wait_attached(), Ok(Some(Waited::NoTracees)) | Err(_)) {}
+}
+
 /// What [`wait`] saw.
 #[derive(Debug)]
 pub enum Waited {

@@ -171,9 +171,12 @@ pub(super) fn follow_fork<M: ProducerMemory>(
             Ok(Some(Waited::Ended(ended, _))) if ended == tid => return Ok(Fork::Gone),
             Ok(Some(Waited::Ended(ended, _))) => others.push((ended, None)),
             Ok(Some(Waited::NoTracees)) => return Ok(Fork::Gone),
-            // We are watched, and it takes too long: the fork has failed without a word.
+            // We are watched, and it takes too long: the fork has failed without a word. Or another thread has started a
+            // program and taken its id, of which nobody tells us while a child of it is ours.
             Ok(None) if parent.is_none() => {
-                let _ = ptrace::interrupt(tid);
+                if ptrace::interrupt(tid).is_err() {
+                    return Ok(Fork::Gone);
+                }
             }
             Ok(None) => {}
             Err(_) => return Ok(Fork::Gone),

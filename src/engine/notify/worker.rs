@@ -34,7 +34,7 @@ use crate::{
     sys::{
         Pid, Tid, clock,
         notify::{Notification, Received},
-        ptrace::{Stopped, Watch},
+        ptrace::{self, Stopped, Watch},
         socket,
     },
 };
@@ -263,6 +263,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 shared.is_launching.store(false, Ordering::Release);
             }
         }
+        ptrace::detach_rest();
         shared.book().leave(pid);
         shared.end_wait(self.slot);
         self.done.holds.note(Stage::Life, since);
@@ -341,6 +342,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 self.done.counters.calls_unfollowed += 1;
             }
         }
+        ptrace::detach_rest();
         shared.book().leave(pid);
         shared.end_wait(self.slot);
         self.done.holds.note(Stage::Life, since);
@@ -382,6 +384,7 @@ fn follow_kept<M: ProducerMemory>(
         }
         Err(Denied) => return leave_unfollowed(shared, kept, done),
     }
+    ptrace::detach_rest();
     done.holds.note(Stage::Kept, kept.since);
     shared.book().leave(kept.pid);
     kept.captures
