@@ -104,9 +104,16 @@ pub fn wait_attached() -> io::Result<Option<Waited>> {
 
 /// Lets every thread go that the calling thread is still attached to: one that was killed while it stood still, whose end
 /// nobody else hears of before us (ptrace(2), "Death under ptrace"), and the child of one that was killed while it made it.
-/// The calling thread must hold no [`Stopped`], or it waits for ever.
-pub fn detach_rest() {
-    while !matches!(wait_attached(), Ok(Some(Waited::NoTracees)) | Err(_)) {}
+/// Tells of the ends. The calling thread must hold no [`Stopped`], or it waits for ever.
+pub fn detach_rest(mut ended: impl FnMut(Tid, i32)) {
+    loop {
+        match wait_attached() {
+            Ok(Some(Waited::NoTracees)) | Err(_) => return,
+            Ok(Some(Waited::Ended(tid, status))) => ended(tid, status),
+            // A stop is let go by being dropped.
+            Ok(Some(Waited::Stopped(..)) | None) => {}
+        }
+    }
 }
 
 /// What [`wait`] saw.

@@ -77,7 +77,8 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         for pid in left {
             self.end(pid);
         }
-        Ok(self.root_status.unwrap_or_else(|| await_end(self.shared.root)))
+        let shared = self.shared;
+        Ok(self.root_status.unwrap_or_else(|| await_end(shared.root, || shared.root_status.get().copied())))
     }
 
     fn keep(&mut self, workers: usize) -> io::Result<()> {
@@ -149,10 +150,10 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
     }
 }
 
-/// Waits for the end of our child, which is near.
-pub(super) fn await_end(pid: Pid) -> i32 {
+/// Waits for the end of our child, which is near, or until somebody else has been told of it.
+pub(super) fn await_end(pid: Pid, told: impl Fn() -> Option<i32>) -> i32 {
     loop {
-        if let Some(status) = signal::reap(pid) {
+        if let Some(status) = signal::reap(pid).or_else(&told) {
             return status;
         }
         thread::sleep(END_POLL);

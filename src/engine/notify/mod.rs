@@ -81,7 +81,7 @@ impl Engine for NotifyEngine {
         book.admit(root);
         child.open_gate();
         let (filter, Some(listener)) = await_listener(&child) else {
-            let root_status = keeper::await_end(root);
+            let root_status = keeper::await_end(root, || None);
             return Ok(outcome(&child, None, root_status, Done::default(), book));
         };
         let listener = Listener::new(listener).map_err(EngineError::Listener)?;

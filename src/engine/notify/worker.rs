@@ -34,7 +34,7 @@ use crate::{
     sys::{
         Pid, Tid, clock,
         notify::{Notification, Received},
-        ptrace::{self, Stopped, Watch},
+        ptrace::{Stopped, Watch},
         socket,
     },
 };
@@ -263,7 +263,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 shared.is_launching.store(false, Ordering::Release);
             }
         }
-        ptrace::detach_rest();
+        shared.detach_rest();
         shared.book().leave(pid);
         shared.end_wait(self.slot);
         self.done.holds.note(Stage::Life, since);
@@ -342,7 +342,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 self.done.counters.calls_unfollowed += 1;
             }
         }
-        ptrace::detach_rest();
+        shared.detach_rest();
         shared.book().leave(pid);
         shared.end_wait(self.slot);
         self.done.holds.note(Stage::Life, since);
@@ -384,7 +384,7 @@ fn follow_kept<M: ProducerMemory>(
         }
         Err(Denied) => return leave_unfollowed(shared, kept, done),
     }
-    ptrace::detach_rest();
+    shared.detach_rest();
     done.holds.note(Stage::Kept, kept.since);
     shared.book().leave(kept.pid);
     kept.captures
