@@ -21,7 +21,10 @@ pub(super) fn render(report: &Report, watch: &Watch, is_audit: bool) -> String {
     };
     line("engine", watch.choice.to_string());
     if watch.choice.engine == EngineKind::Notify {
-        line("workers", watch.workers.map_or_else(|| "one for each CPU, at least two".into(), |count| count.to_string()));
+        line(
+            "workers",
+            watch.workers.map_or_else(|| "one for each CPU, at least two".into(), |count| count.to_string()),
+        );
     }
     for (name, value) in if is_audit { audited(engine) } else { trapped(engine) } {
         line(name, value);

@@ -124,7 +124,7 @@ impl Listener {
     #[must_use]
     pub fn is_waiting(&self, id: u64) -> bool {
         // SAFETY: the kernel reads a u64 from `id`, a local that outlives the call.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), ID_VALID, &raw const id) == 0 }
+        until_uninterrupted(|| unsafe { libc::ioctl(self.0.as_raw_fd(), ID_VALID, &raw const id) })
     }
 
     /// Lets the thread make the call; tells whether it still waited.
@@ -145,7 +145,7 @@ impl Listener {
 
     fn send(&self, mut answer: libc::seccomp_notif_resp) -> bool {
         // SAFETY: the kernel reads the answer from a local that outlives the call.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), SEND, &raw mut answer) == 0 }
+        until_uninterrupted(|| unsafe { libc::ioctl(self.0.as_raw_fd(), SEND, &raw mut answer) })
     }
 
     /// Whether the last thread under the filter has ended. Waits for that until `timeout`.
@@ -160,6 +160,20 @@ impl Listener {
         let _ = poll(&mut fds, timeout);
         let [fd] = fds;
         fd.revents().unwrap_or(PollFlags::empty())
+    }
+}
+
+/// Makes a call until no signal has interrupted it; whether it succeeded. Where two threads answer at once one of them
+/// waits for the other, and that wait ends with a signal, or a stop (`notify_lock` in kernel/seccomp.c): an answer that
+/// was lost so would leave its thread waiting for ever.
+fn until_uninterrupted(mut call: impl FnMut() -> libc::c_int) -> bool {
+    loop {
+        if call() == 0 {
+            return true;
+        }
+        if Errno::last() != Errno::EINTR {
+            return false;
+        }
     }
 }
 

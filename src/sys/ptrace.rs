@@ -100,6 +100,20 @@ pub fn wait_attached() -> io::Result<Option<Waited>> {
     wait_with(0, LetGo::Detach)
 }
 
+/// Lets every thread go that the calling thread is still attached to: one that was killed while it stood still, whose end
+/// nobody else hears of before us (ptrace(2), "Death under ptrace"), and the child of one that was killed while it made it.
+/// Tells of the ends. The calling thread must hold no [`Stopped`], or it waits for ever.
+pub fn detach_rest(mut ended: impl FnMut(Tid, i32)) {
+    loop {
+        match wait_attached() {
+            Ok(Some(Waited::NoTracees)) | Err(_) => return,
+            Ok(Some(Waited::Ended(tid, status))) => ended(tid, status),
+            // A stop is let go by being dropped.
+            Ok(Some(Waited::Stopped(..)) | None) => {}
+        }
+    }
+}
+
 /// What [`wait`] saw.
 #[derive(Debug)]
 pub enum Waited {
@@ -308,12 +322,7 @@ impl Stopped {
         Ok(before)
     }
 
-    fn signal_mask(
-        &self,
-        name: &'static str,
-        code: libc::c_uint,
-        mask: *mut u64,
-    ) -> Result<(), PtraceError> {
+    fn signal_mask(&self, name: &'static str, code: libc::c_uint, mask: *mut u64) -> Result<(), PtraceError> {
         // SAFETY: the kernel reads or writes eight bytes, as it is told, at `mask`, a local of the caller's.
         let done = unsafe { libc::ptrace(code, self.tid.0, size_of::<u64>(), mask) };
         if done == 0 { Ok(()) } else { Err(self.error(name, Errno::last())) }

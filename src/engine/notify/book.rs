@@ -36,8 +36,10 @@ struct Process {
     threads: Vec<Tid>,
     /// Calls of it that are being followed.
     in_flight: u32,
-    /// It has ended, but a record of a call in flight is still to be written. The status, if it is known.
-    ended: Option<Option<i32>>,
+    /// It has ended, but a record of a call in flight is still to be written.
+    has_ended: bool,
+    /// The wait status (wait(2)), once it is known.
+    status: Option<i32>,
     /// It may have started a program while nobody could look.
     is_program_unseen: bool,
     /// The name by which readers know its program, and each of its threads.
@@ -46,7 +48,7 @@ struct Process {
 
 impl Process {
     fn owns_its_id(&self) -> bool {
-        self.ended.is_none() && self.pidfd.as_ref().is_none_or(PidFd::owns_its_id)
+        !self.has_ended && self.pidfd.as_ref().is_none_or(PidFd::owns_its_id)
     }
 }
 
@@ -128,7 +130,8 @@ impl<M: ProducerMemory> Book<M> {
             pidfd,
             threads: Vec::new(),
             in_flight: 0,
-            ended: None,
+            has_ended: false,
+            status: None,
             is_program_unseen: false,
             name: None,
         };
@@ -171,10 +174,8 @@ impl<M: ProducerMemory> Book<M> {
     pub(super) fn leave(&mut self, pid: Pid) {
         let Some(process) = self.people.processes.get_mut(&pid) else { return };
         process.in_flight = process.in_flight.saturating_sub(1);
-        if process.in_flight == 0
-            && let Some(status) = process.ended
-        {
-            self.close(pid, status);
+        if process.in_flight == 0 && process.has_ended {
+            self.close(pid);
         }
     }
 
@@ -308,11 +309,12 @@ impl<M: ProducerMemory> Book<M> {
     /// A process has ended, with this wait status (wait(2)) if it is known. Its record waits for those of its calls.
     pub(super) fn end(&mut self, pid: Pid, status: Option<i32>) {
         let Some(process) = self.people.processes.get_mut(&pid) else { return };
-        let status = status.or_else(|| process.pidfd.as_ref().and_then(status_of_reaped));
+        let status = process.status.or(status);
+        process.status = status.or_else(|| process.pidfd.as_ref().and_then(status_of_reaped));
         if process.in_flight == 0 {
-            self.close(pid, status);
+            self.close(pid);
         } else {
-            process.ended = Some(status);
+            process.has_ended = true;
             // It is readable from now on.
             if let Some(pidfd) = process.pidfd.take() {
                 let _ = self.ends.delete(pidfd.as_fd());
@@ -320,13 +322,20 @@ impl<M: ProducerMemory> Book<M> {
         }
     }
 
-    fn close(&mut self, pid: Pid, status: Option<i32>) {
+    /// A thread has ended with this wait status, which whoever was attached to it is told first.
+    pub(super) fn note_status(&mut self, tid: Tid, status: i32) {
+        if let Some(process) = self.people.processes.get_mut(&Pid(tid.0)) {
+            process.status = Some(status);
+        }
+    }
+
+    fn close(&mut self, pid: Pid) {
         let Some(process) = self.people.processes.remove(&pid) else { return };
         self.people.population.remove(pid);
         for tid in process.threads {
             self.end_thread(tid, pid);
         }
-        self.record_end(pid.leader(), pid, status);
+        self.record_end(pid.leader(), pid, process.status);
     }
 
     fn end_thread(&mut self, tid: Tid, pid: Pid) {

@@ -68,7 +68,7 @@ pub(super) fn follow<M: ProducerMemory>(
         Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok(End::Gone),
     }
     shared.listener.let_go(notification.id);
-    let Some((stop, kind)) = wait_patiently(tid) else { return Ok(End::Gone) };
+    let Some((stop, kind)) = wait_patiently(shared, tid) else { return Ok(End::Gone) };
     if kind == StopKind::Exec {
         return Ok(End::Program(stop));
     }
@@ -96,14 +96,14 @@ pub(super) fn follow_through<M: ProducerMemory>(
         Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok(End::Gone),
     }
     shared.listener.stop_before(notification.id);
-    let Some((stop, kind)) = wait_patiently(tid) else { return Ok(End::Gone) };
+    let Some((stop, kind)) = wait_patiently(shared, tid) else { return Ok(End::Gone) };
     if kind != StopKind::Trap {
         // A signal or a group-stop comes first. The call begins anew after it, and is notified anew.
         let _ = stop.detach(signal_of(kind));
         return Ok(End::CutShort);
     }
     shared.restarting.add(tid);
-    let end = run_through(tid, stop);
+    let end = run_through(shared, tid, stop);
     shared.restarting.remove(tid);
     Ok(match end {
         // Interrupted by a signal it has -ERESTARTSYS here: whether it begins anew, the kernel knows.
@@ -123,16 +123,20 @@ pub(super) fn follow_through<M: ProducerMemory>(
 ///
 /// A signal that came since the call was made must interrupt the call, not come before it: up to the entry of the call
 /// all are blocked.
-fn run_through(tid: Tid, stop: Stopped) -> Option<(Stopped, StopKind)> {
+fn run_through<M: ProducerMemory>(
+    shared: &Shared<M>,
+    tid: Tid,
+    stop: Stopped,
+) -> Option<(Stopped, StopKind)> {
     let mask = stop.replace_signal_mask(u64::MAX).ok()?;
     stop.resume(Resume::ToExit, 0).ok()?;
-    let (stop, kind) = wait_patiently(tid)?;
+    let (stop, kind) = wait_patiently(shared, tid)?;
     stop.replace_signal_mask(mask).ok()?;
     if kind != StopKind::SyscallExit || !stop.is_at_entry().ok()? {
         return Some((stop, kind));
     }
     stop.resume(Resume::ToExit, 0).ok()?;
-    wait_patiently(tid)
+    wait_patiently(shared, tid)
 }
 
 /// A fork, and how it ended.
@@ -173,12 +177,20 @@ pub(super) fn follow_fork<M: ProducerMemory>(
                 }
             }
             Ok(Some(Waited::Stopped(stop, _))) => others.push((stop.tid(), Some(stop))),
-            Ok(Some(Waited::Ended(ended, _))) if ended == tid => return Ok(Fork::Gone),
-            Ok(Some(Waited::Ended(ended, _))) => others.push((ended, None)),
+            Ok(Some(Waited::Ended(ended, status))) => {
+                shared.note_end(ended, status);
+                if ended == tid {
+                    return Ok(Fork::Gone);
+                }
+                others.push((ended, None));
+            }
             Ok(Some(Waited::NoTracees)) => return Ok(Fork::Gone),
-            // We are watched, and it takes too long: the fork has failed without a word.
+            // We are watched, and it takes too long: the fork has failed without a word. Or another thread has started a
+            // program and taken its id, of which nobody tells us while a child of it is ours.
             Ok(None) if parent.is_none() => {
-                let _ = ptrace::interrupt(tid);
+                if ptrace::interrupt(tid).is_err() {
+                    return Ok(Fork::Gone);
+                }
             }
             Ok(None) => {}
             Err(_) => return Ok(Fork::Gone),
@@ -194,16 +206,20 @@ pub(super) fn follow_fork<M: ProducerMemory>(
 }
 
 /// Waits until the thread stops, whatever signals come; `None` if it is gone.
-fn wait_patiently(tid: Tid) -> Option<(Stopped, StopKind)> {
+fn wait_patiently<M: ProducerMemory>(shared: &Shared<M>, tid: Tid) -> Option<(Stopped, StopKind)> {
     loop {
         match ptrace::wait_attached().ok()? {
             // A thread that starts a program takes the id of its leader.
             Some(Waited::Stopped(stop, StopKind::Exec)) => return Some((stop, StopKind::Exec)),
             Some(Waited::Stopped(stop, kind)) if stop.tid() == tid => return Some((stop, kind)),
-            Some(Waited::Ended(ended, _)) if ended == tid => return None,
+            Some(Waited::Ended(ended, status)) => {
+                shared.note_end(ended, status);
+                if ended == tid {
+                    return None;
+                }
+            }
             Some(Waited::NoTracees) => return None,
-            // What is left of an earlier call is let go by being dropped.
-            Some(Waited::Stopped(..) | Waited::Ended(..)) | None => {}
+            Some(Waited::Stopped(..)) | None => {}
         }
     }
 }

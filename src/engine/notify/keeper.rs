@@ -78,7 +78,9 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             self.end(pid);
         }
         // Of an adopted workload the guardian knows it.
-        let await_root = || if self.shared.is_child { await_end(self.shared.root) } else { 0 };
+        let shared = self.shared;
+        let told = || shared.root_status.get().copied();
+        let await_root = || if shared.is_child { await_end(shared.root, told) } else { 0 };
         Ok(self.root_status.unwrap_or_else(await_root))
     }
 
@@ -161,10 +163,10 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
     }
 }
 
-/// Waits for the end of our child, which is near.
-pub(super) fn await_end(pid: Pid) -> i32 {
+/// Waits for the end of our child, which is near, or until somebody else has been told of it.
+pub(super) fn await_end(pid: Pid, told: impl Fn() -> Option<i32>) -> i32 {
     loop {
-        if let Some(status) = signal::reap(pid) {
+        if let Some(status) = signal::reap(pid).or_else(&told) {
             return status;
         }
         thread::sleep(END_POLL);

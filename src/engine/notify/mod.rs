@@ -119,7 +119,7 @@ impl Engine for NotifyEngine {
         };
         let failure = || child.as_ref().and_then(Child::failure);
         let Some(listener) = listener else {
-            let root_status = keeper::await_end(root);
+            let root_status = keeper::await_end(root, || None);
             return Ok(outcome((failure(), filter), root_status, Done::default(), book));
         };
         let listener = Listener::new(listener).map_err(EngineError::Listener)?;
@@ -132,8 +132,7 @@ impl Engine for NotifyEngine {
         let alarm =
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(from_errno)?;
         let shared = Shared::new((listener, wanted, guarded), (root, child.is_some()), book, kick, alarm);
-        let root_status =
-            thread::scope(|scope| Keeper::new(&shared, ends, scope).run(workers));
+        let root_status = thread::scope(|scope| Keeper::new(&shared, ends, scope).run(workers));
         let (book, done, failed) = shared.into_parts();
         let outcome = outcome((failure(), filter), root_status.map_err(EngineError::Wait)?, done, book);
         failed.map_or(Ok(outcome), |error| Err(EngineError::Listener(error)))

@@ -6,7 +6,7 @@ use std::{
     io,
     os::fd::AsFd,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -19,7 +19,7 @@ use crate::{
     engine::Wanted,
     limits,
     ring::ProducerMemory,
-    sys::{Pid, Tid, guard::Guarded, notify::Listener, signal::Kick},
+    sys::{Pid, Tid, guard::Guarded, notify::Listener, ptrace, signal::Kick},
 };
 
 /// A set of threads that is nearly always empty, and cheap to ask then.
@@ -73,6 +73,8 @@ pub(super) struct Shared<M: ProducerMemory> {
     pub(super) root: Pid,
     /// It is our child, and not that of an engine's process that is dead.
     pub(super) is_child: bool,
+    /// How it ended, if it was attached to then: nobody else is told.
+    pub(super) root_status: OnceLock<i32>,
     /// It has not become the workload yet.
     pub(super) is_launching: AtomicBool,
     /// Threads whose call begins anew: its notification has been looked at before.
@@ -109,6 +111,7 @@ impl<M: ProducerMemory> Shared<M> {
             root,
             is_child,
             is_launching: AtomicBool::new(is_child),
+            root_status: OnceLock::new(),
             restarting: FewThreads::default(),
             blocking: FewThreads::default(),
             blocked: AtomicUsize::new(0),
@@ -125,6 +128,19 @@ impl<M: ProducerMemory> Shared<M> {
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book<M>> {
         lock(&self.book)
+    }
+
+    /// A thread that was attached to has ended, with this wait status (wait(2)).
+    pub(super) fn note_end(&self, tid: Tid, status: i32) {
+        if tid == self.root.leader() {
+            let _ = self.root_status.set(status);
+        }
+        self.book().note_status(tid, status);
+    }
+
+    /// Lets go of what the calling thread is still attached to: see [`ptrace::detach_rest`].
+    pub(super) fn detach_rest(&self) {
+        ptrace::detach_rest(|tid, status| self.note_end(tid, status));
     }
 
     /// What is left when every thread has ended: also what all have done, and why the engine failed if it did.

@@ -264,6 +264,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 shared.is_launching.store(false, Ordering::Release);
             }
         }
+        shared.detach_rest();
         shared.book().leave(pid);
         shared.end_wait(self.slot);
         self.done.holds.note(Stage::Life, since);
@@ -351,6 +352,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 self.done.counters.calls_unfollowed += 1;
             }
         }
+        shared.detach_rest();
         shared.book().leave(pid);
         shared.end_wait(self.slot);
         self.done.holds.note(Stage::Life, since);
@@ -392,6 +394,7 @@ fn follow_kept<M: ProducerMemory>(
         }
         Err(Denied) => return leave_unfollowed(shared, kept, done),
     }
+    shared.detach_rest();
     done.holds.note(Stage::Kept, kept.since);
     shared.book().leave(kept.pid);
     kept.captures
