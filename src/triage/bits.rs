@@ -47,6 +47,25 @@ impl Bits {
         }
     }
 
+    /// Tells whether it has an atom.
+    pub(super) fn has(&self, atom: AtomId) -> bool {
+        self.word(atom.word()) & atom.mask() != 0
+    }
+
+    /// Takes out an atom.
+    fn remove(&mut self, atom: AtomId) {
+        if let Some(word) = self.0.get_mut(atom.word()) {
+            *word &= !atom.mask();
+        }
+    }
+
+    /// Puts in the atoms of another set that are not there, and takes out those that are, as far as the first words go.
+    pub(super) fn toggle_all(&mut self, other: &Self, words: usize) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0).take(words) {
+            *mine ^= theirs;
+        }
+    }
+
     /// The atoms of this word.
     pub(super) fn word(&self, index: usize) -> u64 {
         self.0.get(index).copied().unwrap_or(0)
@@ -54,15 +73,8 @@ impl Bits {
 
     /// Adds all atoms of another set, as far as the first words go.
     pub(super) fn insert_all(&mut self, other: &Self, words: usize) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0).take(words) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0).take(words) {
             *mine |= theirs;
-        }
-    }
-
-    /// Takes out all atoms of another set.
-    pub(super) fn remove_all(&mut self, other: &Self, words: usize) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0).take(words) {
-            *mine &= !theirs;
         }
     }
 
@@ -87,9 +99,6 @@ pub(super) struct Known {
 impl Known {
     /// Nothing has been asked for.
     pub(super) const PENDING: Self = Self { upper: Bits::ALL, lower: Bits::NONE };
-    /// Nothing can be known.
-    pub(super) const UNKNOWN: Self = Self { upper: Bits::ALL, lower: Bits::ALL };
-
     /// All is known: these hold.
     pub(super) const fn exactly(bits: Bits) -> Self {
         Self { upper: bits, lower: bits }
@@ -104,31 +113,39 @@ impl Known {
         self
     }
 
-    /// Forgets what was known of a set of atoms: then none of them holds, until [`Known::admit`] says so.
-    pub(super) fn reset(&mut self, atoms: &Bits, words: usize) {
-        self.upper.remove_all(atoms, words);
-        self.lower.remove_all(atoms, words);
+    /// Says of a set of atoms that those of them hold, and no others, which are in another set too.
+    pub(super) fn settle(&mut self, atoms: &Bits, holding: &Bits, words: usize) {
+        for (((upper, lower), mask), holds) in self.pairs().zip(&atoms.0).zip(&holding.0).take(words) {
+            *upper = (*upper & !mask) | (holds & mask);
+            *lower = (*lower & !mask) | (holds & mask);
+        }
     }
 
-    /// Adds what holds of a set of atoms by one more way.
+    /// Adds what is known of a set of atoms by one more way in which they may hold.
     pub(super) fn admit(&mut self, atoms: &Bits, known: &Self, words: usize) {
-        let pairs = [(&mut self.upper, &known.upper), (&mut self.lower, &known.lower)];
-        for (mine, theirs) in pairs {
-            for ((mine, theirs), mask) in mine.0.iter_mut().zip(theirs.0).zip(atoms.0).take(words) {
-                *mine |= theirs & mask;
-            }
+        let theirs = known.upper.0.iter().zip(&known.lower.0);
+        for (((upper, lower), mask), (may, must)) in self.pairs().zip(&atoms.0).zip(theirs).take(words) {
+            *upper |= may & mask;
+            *lower |= must & mask;
+        }
+    }
+
+    /// Says of a set of atoms that nothing more can be known: those hold that are taken to hold, or are in another set.
+    pub(super) fn close(&mut self, atoms: &Bits, holding: &Bits, words: usize) {
+        for (((upper, lower), mask), holds) in self.pairs().zip(&atoms.0).zip(&holding.0).take(words) {
+            *lower |= holds & mask;
+            *upper = (*upper & !mask) | (*lower & mask);
         }
     }
 
     /// Says of one atom whether it holds. `None` means that it cannot be known.
     pub(super) fn tell(&mut self, atom: AtomId, holds: Option<bool>) {
-        let mut one = Bits::NONE;
-        one.insert(atom);
-        let words = atom.word() + 1;
-        self.reset(&one, words);
-        if holds != Some(false) {
-            self.upper.insert(atom);
-            self.lower.insert(atom);
+        for bits in [&mut self.upper, &mut self.lower] {
+            if holds == Some(false) { bits.remove(atom) } else { bits.insert(atom) }
         }
+    }
+
+    fn pairs(&mut self) -> impl Iterator<Item = (&mut u64, &mut u64)> {
+        self.upper.0.iter_mut().zip(&mut self.lower.0)
     }
 }

@@ -57,7 +57,11 @@ impl CallTriage {
         let texts = arguments.iter().filter_map(|argument| TextArgument::of(*argument, &claims, words));
         let mut texts: Vec<_> = texts.collect();
         let structures = arguments.iter().filter_map(|argument| ByteArgument::of(*argument, &claims));
-        let program = Program::of(&tree);
+        let commonness = |atom: AtomId| {
+            let claim = claims.binary_search_by_key(&atom, |(_, known)| *known).ok();
+            claim.and_then(|index| claims.get(index)).map_or(0, |(claim, _)| claim.commonness())
+        };
+        let program = Program::of(&tree, &commonness);
         let mut by_registers = Known::PENDING;
         registers.iter().for_each(|(_, atom)| by_registers.tell(*atom, Some(true)));
         let is_kept_by_registers = program.holds(&by_registers.lower);

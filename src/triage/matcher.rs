@@ -9,7 +9,8 @@
 use super::{
     bits::{AtomId, Bits, Known},
     glob::Glob,
-    needles::Needles,
+    needles::{Needles, Screen},
+    path::has_single_slashes,
     trie::{At, Literal, Trie},
 };
 use crate::interest::formula::TextTest;
@@ -23,7 +24,10 @@ pub(super) struct Matcher {
     starts: Trie,
     /// Literals that texts end with, from their ends.
     ends: Trie,
+    /// Whether a text may hold anything that needles and screened globs need.
+    screen: Screen,
     needles: Needles,
+    screened_globs: Vec<(Glob, AtomId)>,
     globs: Vec<(Glob, AtomId)>,
     /// The components of paths that a text may be below.
     roots: Vec<(Vec<Box<[u8]>>, AtomId)>,
@@ -111,13 +115,19 @@ impl Matcher {
             sorted.add(test, atom);
         }
         sorted.turned.sort_unstable();
+        let (screened_globs, globs): (Vec<_>, _) =
+            sorted.globs.into_iter().partition(|(glob, _)| glob.literal().is_some());
+        let of_needles = sorted.needles.iter().map(|(text, is_exact, _)| is_exact.then_some(&**text));
+        let of_globs = screened_globs.iter().map(|(glob, _)| glob.literal());
         Self {
             words,
             always: set_of(&sorted.always),
             starts: Trie::of(sorted.starts),
             ends: Trie::of(sorted.ends),
+            screen: Screen::of(of_needles.chain(of_globs)),
             needles: Needles::of(sorted.needles),
-            globs: sorted.globs,
+            screened_globs,
+            globs,
             roots: sorted.roots,
             turned: sorted.turned,
             open: set_of(&sorted.open),
@@ -129,12 +139,11 @@ impl Matcher {
         hits.insert_all(&self.always, self.words);
         self.starts.hits(text.iter().copied(), hits);
         self.ends.hits(text.iter().rev().copied(), hits);
-        self.needles.hits(text, hits);
-        for (glob, atom) in &self.globs {
-            if glob.matches(text) {
-                hits.insert(*atom);
-            }
+        if self.screen.may_pass(text) {
+            self.needles.hits(text, hits);
+            hits_of_globs(&self.screened_globs, text, hits);
         }
+        hits_of_globs(&self.globs, text, hits);
         if !self.roots.is_empty() && !has_single_slashes(text) {
             self.hits_of_roots(text, hits);
         }
@@ -155,7 +164,9 @@ impl Matcher {
     pub(super) fn hits_of_tail(&self, tail: &[u8], hits: &mut Known) {
         hits.lower.insert_all(&self.always, self.words);
         self.ends.hits(tail.iter().rev().copied(), &mut hits.lower);
-        self.needles.hits(tail, &mut hits.lower);
+        if self.screen.may_pass(tail) {
+            self.needles.hits(tail, &mut hits.lower);
+        }
         hits.upper.insert_all(&hits.lower, self.words);
         hits.upper.insert_all(&self.open, self.words);
         let first = self.turned.partition_point(|(turned, _)| turned.iter().lt(tail.iter().rev()));
@@ -167,10 +178,18 @@ impl Matcher {
             }
             hits.upper.insert(*atom);
         }
-        for (glob, atom) in &self.globs {
+        for (glob, atom) in self.screened_globs.iter().chain(&self.globs) {
             if glob.may_match_before(tail) {
                 hits.upper.insert(*atom);
             }
+        }
+    }
+}
+
+fn hits_of_globs(globs: &[(Glob, AtomId)], text: &[u8], hits: &mut Bits) {
+    for (glob, atom) in globs {
+        if glob.matches(text) {
+            hits.insert(*atom);
         }
     }
 }
@@ -181,10 +200,6 @@ fn turned(text: &[u8]) -> Box<[u8]> {
 
 fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
-}
-
-fn has_single_slashes(text: &[u8]) -> bool {
-    text.first() == Some(&b'/') && memchr::memmem::find(text, b"//").is_none()
 }
 
 fn set_of(atoms: &[AtomId]) -> Bits {

@@ -3,7 +3,7 @@
 //! Few of them are looked for one after the other, which a processor does many bytes at a time; many of them all at
 //! once, with an automaton that reads each byte once. Nothing but [`Needles::of`] may allocate.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
 use memchr::memmem::Finder;
 
 use super::bits::{AtomId, Bits};
@@ -11,6 +11,45 @@ use super::bits::{AtomId, Bits};
 /// As many are looked for one after the other. Each takes some 10 ns in a path of usual length; the automaton takes
 /// 100, whatever there is to be found.
 const FEW: usize = 8;
+
+/// A look at a text that tells of most texts, many bytes at a time, that they hold none of some literals.
+#[derive(Debug)]
+pub(super) enum Screen {
+    /// There is nothing to look for.
+    Closed,
+    /// There is nothing that could tell.
+    Open,
+    /// One literal.
+    One(Box<Finder<'static>>),
+    /// Several.
+    Several(Box<packed::Searcher>),
+}
+
+impl Screen {
+    /// The screen that texts pass which hold any of these literals; every text passes if one of them is `None`.
+    pub(super) fn of<'a>(literals: impl Iterator<Item = Option<&'a [u8]>>) -> Self {
+        let Some(mut literals) = literals.collect::<Option<Vec<_>>>() else { return Self::Open };
+        literals.sort_unstable();
+        literals.dedup();
+        match literals.as_slice() {
+            [] => Self::Closed,
+            [one] => Self::One(Box::new(Finder::new(one).into_owned())),
+            // There is none for too many literals, nor on a processor that compares no wide ones.
+            _ => packed::Searcher::new(literals).map_or(Self::Open, |all| Self::Several(Box::new(all))),
+        }
+    }
+
+    /// Tells whether a text holds any of the literals, or may.
+    #[inline]
+    pub(super) fn may_pass(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Closed => false,
+            Self::Open => true,
+            Self::One(finder) => finder.find(text).is_some(),
+            Self::Several(all) => all.find(text).is_some(),
+        }
+    }
+}
 
 /// Literals that a text may hold, each with its atom.
 #[derive(Debug)]

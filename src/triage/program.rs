@@ -1,7 +1,11 @@
 //! A formula as a program that decides by jumps.
 //!
-//! Each step looks at some bits of one word and jumps on what it finds. It mostly takes one step to turn a rule down, and
-//! no step is taken twice: jumps only go to steps that were made before, so a program ends after as many steps as it has.
+//! Each step looks at some bits of one word and jumps on what it finds. No step is taken twice: jumps only go to steps
+//! that were made before, so a program ends after as many steps as it has.
+//!
+//! What most calls fail is asked first. A formula may need one of some atoms, whatever else holds (`Need`): a conjunction
+//! needs what any operand of it does, so the rarest of that counts. All rules are asked together for what they need, and
+//! the operands of a conjunction in the order of how rare that is. So it mostly takes a step or two to turn all rules down.
 
 use super::{
     atoms::Tree,
@@ -21,6 +25,38 @@ pub(super) struct Program {
     entry: usize,
 }
 
+/// How often an atom holds, in any unit.
+pub(super) type Commonness = u32;
+
+/// Atoms of which one has to hold if a formula does.
+#[derive(Clone, Default)]
+struct Need {
+    /// How often any of them does.
+    commonness: Commonness,
+    atoms: Vec<AtomId>,
+}
+
+impl Need {
+    /// What a tree needs. `None` if nothing, since it may hold without any atom.
+    fn of(tree: &Tree, commonness: &impl Fn(AtomId) -> Commonness) -> Option<Self> {
+        match tree {
+            Tree::Constant(true) => None,
+            Tree::Constant(false) => Some(Self::default()),
+            Tree::Atom(atom) => Some(Self { commonness: commonness(*atom), atoms: vec![*atom] }),
+            Tree::All(operands) => operands
+                .iter()
+                .filter_map(|operand| Self::of(operand, commonness))
+                .min_by_key(|need| need.commonness),
+            Tree::Any(operands) => operands.iter().try_fold(Self::default(), |mut any, operand| {
+                let need = Self::of(operand, commonness)?;
+                any.commonness = any.commonness.saturating_add(need.commonness);
+                any.atoms.extend(need.atoms);
+                Some(any)
+            }),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Step {
     word: usize,
@@ -32,10 +68,13 @@ struct Step {
 }
 
 impl Program {
-    /// Compiles a formula.
-    pub(super) fn of(tree: &Tree) -> Self {
+    /// Compiles a formula over atoms of which some are commoner than others.
+    pub(super) fn of(tree: &Tree, commonness: &impl Fn(AtomId) -> Commonness) -> Self {
         let mut program = Self { steps: Vec::new(), entry: FAILS };
-        program.entry = program.compile(tree, HOLDS, FAILS);
+        program.entry = program.compile(tree, commonness, HOLDS, FAILS);
+        if let Some(need) = Need::of(tree, commonness) {
+            program.entry = program.add_any(&need.atoms, program.entry, FAILS);
+        }
         program
     }
 
@@ -51,30 +90,46 @@ impl Program {
     }
 
     /// Adds the steps that jump to one place if the tree holds, to another if not, and returns where they begin.
-    fn compile(&mut self, tree: &Tree, on_true: usize, on_false: usize) -> usize {
+    fn compile(
+        &mut self,
+        tree: &Tree,
+        commonness: &impl Fn(AtomId) -> Commonness,
+        on_true: usize,
+        on_false: usize,
+    ) -> usize {
         match tree {
             Tree::Constant(true) => on_true,
             Tree::Constant(false) => on_false,
-            Tree::Atom(atom) => {
-                self.add(Step { word: atom.word(), mask: atom.mask(), is_for_all: true, on_true, on_false })
-            }
+            Tree::Atom(atom) => self.add_any(&[*atom], on_true, on_false),
             Tree::All(operands) => {
-                let deeper = operands.iter().filter(|operand| !matches!(operand, Tree::Atom(_))).rev();
-                let next = deeper.fold(on_true, |next, operand| self.compile(operand, next, on_false));
-                let masks = masks_of(operands).into_iter().rev();
-                masks.fold(next, |on_true, (word, mask)| {
+                let (atoms, mut deeper) = split(operands);
+                deeper.sort_by_cached_key(|operand| {
+                    Need::of(operand, commonness).map_or(Commonness::MAX, |need| need.commonness)
+                });
+                let next = deeper
+                    .into_iter()
+                    .rev()
+                    .fold(on_true, |next, operand| self.compile(operand, commonness, next, on_false));
+                masks_of(&atoms).into_iter().rev().fold(next, |on_true, (word, mask)| {
                     self.add(Step { word, mask, is_for_all: true, on_true, on_false })
                 })
             }
             Tree::Any(operands) => {
-                let deeper = operands.iter().filter(|operand| !matches!(operand, Tree::Atom(_))).rev();
-                let next = deeper.fold(on_false, |next, operand| self.compile(operand, on_true, next));
-                let masks = masks_of(operands).into_iter().rev();
-                masks.fold(next, |on_false, (word, mask)| {
-                    self.add(Step { word, mask, is_for_all: false, on_true, on_false })
-                })
+                let (atoms, deeper) = split(operands);
+                let next = deeper
+                    .into_iter()
+                    .rev()
+                    .fold(on_false, |next, operand| self.compile(operand, commonness, on_true, next));
+                self.add_any(&atoms, on_true, next)
             }
         }
+    }
+
+    /// Adds the steps that ask whether any of these atoms holds.
+    fn add_any(&mut self, atoms: &[AtomId], on_true: usize, on_false: usize) -> usize {
+        masks_of(atoms).into_iter().rev().fold(on_false, |on_false, (word, mask)| {
+            self.add(Step { word, mask, is_for_all: false, on_true, on_false })
+        })
     }
 
     fn add(&mut self, step: Step) -> usize {
@@ -83,14 +138,22 @@ impl Program {
     }
 }
 
-/// The atoms among the operands, by words.
-fn masks_of(operands: &[Tree]) -> Vec<(usize, u64)> {
+/// The atoms among the operands, and the other operands.
+fn split(operands: &[Tree]) -> (Vec<AtomId>, Vec<&Tree>) {
+    let (mut atoms, mut deeper) = (Vec::new(), Vec::new());
+    for operand in operands {
+        match operand {
+            Tree::Atom(atom) => atoms.push(*atom),
+            other => deeper.push(other),
+        }
+    }
+    (atoms, deeper)
+}
+
+/// The atoms by words.
+fn masks_of(atoms: &[AtomId]) -> Vec<(usize, u64)> {
     let mut masks: Vec<(usize, u64)> = Vec::new();
-    let atoms = operands.iter().filter_map(|operand| match operand {
-        Tree::Atom(atom) => Some(*atom),
-        _ => None,
-    });
-    for (word, bit) in atoms.map(|atom: AtomId| (atom.word(), atom.mask())) {
+    for (word, bit) in atoms.iter().map(|atom| (atom.word(), atom.mask())) {
         match masks.iter_mut().find(|(known, _)| *known == word) {
             Some((_, mask)) => *mask |= bit,
             None => masks.push((word, bit)),
@@ -131,7 +194,8 @@ mod tests {
         fn a_program_decides_as_its_formula(tree in trees(), atoms in proptest::collection::vec(0_usize..200, 0..150)) {
             let mut bits = Bits::NONE;
             atoms.into_iter().for_each(|number| bits.insert(AtomId::of(number).unwrap()));
-            prop_assert_eq!(Program::of(&tree).holds(&bits), is_true(&tree, &bits));
+            let commonness = |atom: AtomId| if atom.mask() > 1 << 40 { 9 } else { 1 };
+            prop_assert_eq!(Program::of(&tree, &commonness).holds(&bits), is_true(&tree, &bits));
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct TextArgument {
     words: usize,
     /// The matchers of the parts that are looked at.
     parts: Vec<(Part, Matcher)>,
+    /// Those of the atoms in `written` alone.
+    parts_written: Vec<(Part, Matcher)>,
     /// All of its atoms.
     atoms: Bits,
     /// Those that hold when their tests fail.
@@ -53,10 +55,8 @@ impl TextArgument {
         let none = Bits::NONE;
         let (mut atoms, mut negated, mut written, mut resolved) = (none, none, none, none);
         let mut either = none;
-        let mut tests: [Vec<_>; 3] = [const { Vec::new() }; 3];
-        let parts = [Part::Whole, Part::Directory, Part::FileName];
         for (claim, atom) in claims {
-            let Claim::Text { subject, tests: these, is_negated } = claim else { continue };
+            let Claim::Text { subject, is_negated, .. } = claim else { continue };
             if subject.argument != argument {
                 continue;
             }
@@ -73,15 +73,22 @@ impl TextArgument {
             if subject.form == Form::Either {
                 either.insert(*atom);
             }
-            for (_, tests) in parts.iter().zip(&mut tests).filter(|(part, _)| **part == subject.part) {
-                tests.extend(these.iter().map(|test| (test, *atom)));
-            }
         }
-        let used = parts.into_iter().zip(tests).filter(|(_, tests)| !tests.is_empty());
-        let parts: Vec<_> = used.map(|(part, tests)| (part, Matcher::of(tests, words))).collect();
-        let this =
-            Self { argument, words, parts, atoms, negated, written, resolved, either, is_tail_enough: true };
-        (!this.parts.is_empty()).then_some(this)
+        let [parts, parts_written] = [&atoms, &written].map(|atoms| matchers(claims, atoms, words));
+        let has_any = !parts.is_empty();
+        let this = Self {
+            argument,
+            words,
+            parts,
+            parts_written,
+            atoms,
+            negated,
+            written,
+            resolved,
+            either,
+            is_tail_enough: true,
+        };
+        has_any.then_some(this)
     }
 
     /// Says whether the end of a relative path is enough to drop a call for.
@@ -92,12 +99,11 @@ impl TextArgument {
     /// Reads the text, and tells what follows from it alone.
     pub(super) fn read(&self, memory: &mut impl CallMemory, known: &mut Known) -> Progress {
         let Some(text) = memory.text(self.argument).filter(|text| path::is_plain(text)) else {
-            self.tell(known, &Known::UNKNOWN, &Known::UNKNOWN);
+            known.settle(&self.atoms, &Bits::ALL, self.words);
             return Progress::Done;
         };
         if path::is_resolved(text) {
-            let both = self.of_text(text);
-            self.tell(known, &both, &both);
+            known.settle(&self.atoms, &self.holding(&self.parts, text), self.words);
             return Progress::Done;
         }
         self.read_crooked(text, known)
@@ -106,46 +112,45 @@ impl TextArgument {
     /// Tells what follows from a text that is no resolved path.
     #[cold]
     fn read_crooked(&self, text: &[u8], known: &mut Known) -> Progress {
-        let written = if self.written.is_empty() { Known::UNKNOWN } else { self.of_text(text) };
+        known.settle(&self.atoms, &Bits::NONE, self.words);
+        if !self.parts_written.is_empty() {
+            let holding = self.holding(&self.parts_written, text);
+            known.admit(&self.written, &Known::exactly(holding), self.words);
+        }
         if self.resolved.is_empty() {
-            self.tell(known, &written, &Known::UNKNOWN);
             return Progress::Done;
+        }
+        let is_absolute = text.starts_with(b"/");
+        if !is_absolute && path::is_straight(text) && path::fits(b"", text) {
+            known.admit(&self.resolved, &self.of_tail(text), self.words);
+            return Progress::NeedsBase;
+        }
+        if !is_absolute {
+            // Nobody here puts a path with detours behind its directory, as libsinsp may.
+            known.admit(&self.either, &Known::exactly(Bits::ALL), self.words);
         }
         let mut path = Resolved::new();
         let (resolved, progress) = match path.follow(text) {
-            None => (Known::UNKNOWN, Progress::Done),
-            Some(()) if text.starts_with(b"/") => (self.of_text(path.path()), Progress::Done),
-            Some(()) => (self.of_tail(path.path()), Progress::NeedsBase),
+            None => (Known::exactly(Bits::ALL), Progress::Done),
+            Some(()) if is_absolute => {
+                (Known::exactly(self.holding(&self.parts, path.path())), Progress::Done)
+            }
+            Some(()) => (self.of_tail(path.path().get(1..).unwrap_or_default()), Progress::NeedsBase),
         };
-        self.tell(known, &written, &resolved);
-        self.admit_joined(text, known);
+        known.admit(&self.resolved, &resolved, self.words);
         progress
     }
 
-    /// Tells what follows from a relative path and the directory that it starts from.
+    /// Tells what follows from a relative path and the directory that it starts from, after [`TextArgument::read`].
     #[cold]
     pub(super) fn read_with_base(&self, memory: &mut impl CallMemory, known: &mut Known) {
         let mut path = Resolved::new();
-        let resolved = match self.resolve(memory, &mut path) {
-            Some(()) => self.of_text(path.path()),
-            None => Known::UNKNOWN,
+        let holding = match self.resolve(memory, &mut path) {
+            Some(()) => self.holding(&self.parts, path.path()),
+            None => Bits::ALL,
         };
-        let written = match memory.text(self.argument) {
-            Some(text) => self.of_text(text),
-            None => Known::UNKNOWN,
-        };
-        self.tell(known, &written, &resolved);
-        if let Some(text) = memory.text(self.argument) {
-            self.admit_joined(text, known);
-        }
-    }
-
-    /// Admits what could follow from a relative path with detours behind its directory, which nobody puts together here.
-    fn admit_joined(&self, text: &[u8], known: &mut Known) {
-        let is_detour = |component: &[u8]| matches!(component, b"" | b"." | b"..");
-        if !text.starts_with(b"/") && text.split(|byte| *byte == b'/').any(is_detour) {
-            known.admit(&self.either, &Known::UNKNOWN, self.words);
-        }
+        // What the written text and the end of the path have shown stays so.
+        known.close(&self.resolved, &holding, self.words);
     }
 
     fn resolve(&self, memory: &mut impl CallMemory, path: &mut Resolved) -> Option<()> {
@@ -155,38 +160,37 @@ impl TextArgument {
 
     /// Tells what would follow if libsinsp found the path too long, whatever is written.
     pub(super) fn read_too_long(&self, known: &mut Known) {
-        self.tell(known, &Known::PENDING, &self.of_text(path::TOO_LONG));
+        known.settle(&self.resolved, &self.holding(&self.parts, path::TOO_LONG), self.words);
+        known.admit(&self.either, &Known::PENDING, self.words);
     }
 
-    fn tell(&self, known: &mut Known, written: &Known, resolved: &Known) {
-        known.reset(&self.atoms, self.words);
-        known.admit(&self.written, written, self.words);
-        known.admit(&self.resolved, resolved, self.words);
-    }
-
-    /// What follows from a whole text.
-    fn of_text(&self, text: &[u8]) -> Known {
-        let mut hits = Bits::NONE;
-        for (part, matcher) in &self.parts {
-            matcher.hits(path::part_of(text, *part), &mut hits);
+    /// The atoms of these matchers that hold of a whole text.
+    fn holding(&self, parts: &[(Part, Matcher)], text: &[u8]) -> Bits {
+        let mut holding = Bits::NONE;
+        for (part, matcher) in parts {
+            matcher.hits(path::part_of(text, *part), &mut holding);
         }
-        Known::exactly(hits).negate(&self.negated, self.words)
+        holding.toggle_all(&self.negated, self.words);
+        holding
     }
 
-    /// What follows from the end of a path: all of this, which starts with a slash, but for that slash.
+    /// What follows from the end of a path: all of this, which comes behind a slash.
     fn of_tail(&self, tail: &[u8]) -> Known {
+        let (directory, name) = match memchr::memrchr(b'/', tail) {
+            Some(slash) => (tail.get(..slash), tail.get(slash + 1..)),
+            None => (None, Some(tail)),
+        };
+        let (directory, name) = (directory.unwrap_or_default(), name.unwrap_or_default());
         let mut hits = Known::exactly(Bits::NONE);
         for (part, matcher) in &self.parts {
-            let name = memchr::memrchr(b'/', tail).and_then(|slash| tail.split_at_checked(slash));
-            let (directory, name) = name.unwrap_or_default();
             match part {
                 // The name is that of the directory that the path starts from, or of one above it.
-                _ if name.len() < 2 => matcher.hits_of_tail(b"", &mut hits),
-                Part::Whole => matcher.hits_of_tail(tail.get(1..).unwrap_or_default(), &mut hits),
-                Part::Directory => matcher.hits_of_tail(directory.get(1..).unwrap_or_default(), &mut hits),
+                _ if name.is_empty() => matcher.hits_of_tail(b"", &mut hits),
+                Part::Whole => matcher.hits_of_tail(tail, &mut hits),
+                Part::Directory => matcher.hits_of_tail(directory, &mut hits),
                 Part::FileName => {
                     let mut exact = Bits::NONE;
-                    matcher.hits(name.get(1..).unwrap_or_default(), &mut exact);
+                    matcher.hits(name, &mut exact);
                     hits.upper.insert_all(&exact, self.words);
                     hits.lower.insert_all(&exact, self.words);
                 }
@@ -195,4 +199,21 @@ impl TextArgument {
         let known = hits.negate(&self.negated, self.words);
         if self.is_tail_enough { known } else { Known { upper: Bits::ALL, ..known } }
     }
+}
+
+/// The matchers of the parts that some atoms look at.
+fn matchers(claims: &[(Claim, AtomId)], atoms: &Bits, words: usize) -> Vec<(Part, Matcher)> {
+    let tests_of = |wanted| {
+        claims.iter().filter_map(move |(claim, atom)| match claim {
+            Claim::Text { subject, tests, .. } if subject.part == wanted && atoms.has(*atom) => {
+                Some(tests.iter().map(|test| (test, *atom)))
+            }
+            _ => None,
+        })
+    };
+    [Part::Whole, Part::Directory, Part::FileName]
+        .into_iter()
+        .filter(|part| tests_of(*part).next().is_some())
+        .map(|part| (part, Matcher::of(tests_of(part).flatten(), words)))
+        .collect()
 }
