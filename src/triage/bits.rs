@@ -52,13 +52,6 @@ impl Bits {
         self.word(atom.word()) & atom.mask() != 0
     }
 
-    /// Takes out an atom.
-    fn remove(&mut self, atom: AtomId) {
-        if let Some(word) = self.0.get_mut(atom.word()) {
-            *word &= !atom.mask();
-        }
-    }
-
     /// Puts in the atoms of another set that are not there, and takes out those that are, as far as the first words go.
     pub(super) fn toggle_all(&mut self, other: &Self, words: usize) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0).take(words) {
@@ -99,18 +92,14 @@ pub(super) struct Known {
 impl Known {
     /// Nothing has been asked for.
     pub(super) const PENDING: Self = Self { upper: Bits::ALL, lower: Bits::NONE };
-    /// All is known: these hold.
-    pub(super) const fn exactly(bits: Bits) -> Self {
-        Self { upper: bits, lower: bits }
-    }
+    /// No atom may hold.
+    pub(super) const NONE: Self = Self { upper: Bits::NONE, lower: Bits::NONE };
 
-    /// What follows if the atoms of a set hold when their test fails.
-    pub(super) fn negate(mut self, negated: &Bits, words: usize) -> Self {
-        let masks = negated.0.iter();
-        for ((upper, lower), mask) in self.upper.0.iter_mut().zip(&mut self.lower.0).zip(masks).take(words) {
+    /// Turns to what follows if the atoms of a set hold when their test fails.
+    pub(super) fn negate(&mut self, negated: &Bits, words: usize) {
+        for ((upper, lower), mask) in self.pairs().zip(&negated.0).take(words) {
             (*upper, *lower) = ((*upper & !mask) | (!*lower & mask), (*lower & !mask) | (!*upper & mask));
         }
-        self
     }
 
     /// Says of a set of atoms that those of them hold, and no others, which are in another set too.
@@ -121,9 +110,9 @@ impl Known {
         }
     }
 
-    /// Adds what is known of a set of atoms by one more way in which they may hold.
-    pub(super) fn admit(&mut self, atoms: &Bits, known: &Self, words: usize) {
-        let theirs = known.upper.0.iter().zip(&known.lower.0);
+    /// Adds what is known of a set of atoms by one more way in which they may hold: those that then may, and those that do.
+    pub(super) fn admit(&mut self, atoms: &Bits, upper: &Bits, lower: &Bits, words: usize) {
+        let theirs = upper.0.iter().zip(&lower.0);
         for (((upper, lower), mask), (may, must)) in self.pairs().zip(&atoms.0).zip(theirs).take(words) {
             *upper |= may & mask;
             *lower |= must & mask;
@@ -139,9 +128,12 @@ impl Known {
     }
 
     /// Says of one atom whether it holds. `None` means that it cannot be known.
+    #[inline]
     pub(super) fn tell(&mut self, atom: AtomId, holds: Option<bool>) {
+        let mask = atom.mask();
         for bits in [&mut self.upper, &mut self.lower] {
-            if holds == Some(false) { bits.remove(atom) } else { bits.insert(atom) }
+            let Some(word) = bits.0.get_mut(atom.word()) else { continue };
+            *word = if holds == Some(false) { *word & !mask } else { *word | mask };
         }
     }
 

@@ -19,6 +19,18 @@ pub(super) fn is_plain(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().fold(true, |is_plain, byte| is_plain & matches!(byte, 0x20..=0x7e))
 }
 
+/// How many directories a relative path leaves first, and how it goes on from there.
+pub(super) fn leave(mut path: &[u8]) -> (usize, &[u8]) {
+    let mut left = 0;
+    loop {
+        match path {
+            [b'.', b'/', rest @ ..] => path = rest,
+            [b'.', b'.', b'/', rest @ ..] => (left, path) = (left + 1, rest),
+            _ => return (left, path),
+        }
+    }
+}
+
 /// Tells whether a path is what resolving would make of it.
 pub(super) fn is_resolved(path: &[u8]) -> bool {
     match path.split_first() {
@@ -99,6 +111,8 @@ impl Resolved {
         if !fits(self.bytes.get(..self.len)?, path) {
             return None;
         }
+        let (left, path) = leave(path);
+        (0..left).for_each(|_| self.leave_last());
         if is_straight(path) {
             self.push(b"/")?;
             return self.push(path);
@@ -106,7 +120,7 @@ impl Resolved {
         for component in path.split(|byte| *byte == b'/') {
             match component {
                 b"" | b"." => {}
-                b".." => self.len = memchr::memrchr(b'/', self.bytes.get(..self.len)?).unwrap_or(0),
+                b".." => self.leave_last(),
                 name => {
                     self.push(b"/")?;
                     self.push(name)?;
@@ -114,6 +128,11 @@ impl Resolved {
             }
         }
         Some(())
+    }
+
+    fn leave_last(&mut self) {
+        let path = self.bytes.get(..self.len).unwrap_or_default();
+        self.len = memchr::memrchr(b'/', path).unwrap_or(0);
     }
 
     /// The path.

@@ -115,30 +115,35 @@ impl TextArgument {
         known.settle(&self.atoms, &Bits::NONE, self.words);
         if !self.parts_written.is_empty() {
             let holding = self.holding(&self.parts_written, text);
-            known.admit(&self.written, &Known::exactly(holding), self.words);
+            known.admit(&self.written, &holding, &holding, self.words);
         }
         if self.resolved.is_empty() {
             return Progress::Done;
         }
-        let is_absolute = text.starts_with(b"/");
-        if !is_absolute && path::is_straight(text) && path::fits(b"", text) {
-            known.admit(&self.resolved, &self.of_tail(text), self.words);
+        let is_relative = !text.starts_with(b"/");
+        if is_relative && !path::is_straight(text) {
+            // Nobody here puts a path with detours behind its directory, as libsinsp may.
+            known.admit(&self.either, &Bits::ALL, &Bits::ALL, self.words);
+        }
+        if !path::fits(b"", text) {
+            known.admit(&self.resolved, &Bits::ALL, &Bits::ALL, self.words);
+            return Progress::Done;
+        }
+        let (_, rest) = path::leave(text);
+        if is_relative && path::is_straight(rest) {
+            self.admit_tail(rest, known);
             return Progress::NeedsBase;
         }
-        if !is_absolute {
-            // Nobody here puts a path with detours behind its directory, as libsinsp may.
-            known.admit(&self.either, &Known::exactly(Bits::ALL), self.words);
-        }
         let mut path = Resolved::new();
-        let (resolved, progress) = match path.follow(text) {
-            None => (Known::exactly(Bits::ALL), Progress::Done),
-            Some(()) if is_absolute => {
-                (Known::exactly(self.holding(&self.parts, path.path())), Progress::Done)
-            }
-            Some(()) => (self.of_tail(path.path().get(1..).unwrap_or_default()), Progress::NeedsBase),
-        };
-        known.admit(&self.resolved, &resolved, self.words);
-        progress
+        // It fits.
+        let _ = path.follow(text);
+        if is_relative {
+            self.admit_tail(path.path().get(1..).unwrap_or_default(), known);
+            return Progress::NeedsBase;
+        }
+        let holding = self.holding(&self.parts, path.path());
+        known.admit(&self.resolved, &holding, &holding, self.words);
+        Progress::Done
     }
 
     /// Tells what follows from a relative path and the directory that it starts from, after [`TextArgument::read`].
@@ -161,7 +166,7 @@ impl TextArgument {
     /// Tells what would follow if libsinsp found the path too long, whatever is written.
     pub(super) fn read_too_long(&self, known: &mut Known) {
         known.settle(&self.resolved, &self.holding(&self.parts, path::TOO_LONG), self.words);
-        known.admit(&self.either, &Known::PENDING, self.words);
+        known.admit(&self.either, &Bits::ALL, &Bits::NONE, self.words);
     }
 
     /// The atoms of these matchers that hold of a whole text.
@@ -174,14 +179,14 @@ impl TextArgument {
         holding
     }
 
-    /// What follows from the end of a path: all of this, which comes behind a slash.
-    fn of_tail(&self, tail: &[u8]) -> Known {
+    /// Admits what follows from the end of a path: all of this, which comes behind a slash.
+    fn admit_tail(&self, tail: &[u8], known: &mut Known) {
         let (directory, name) = match memchr::memrchr(b'/', tail) {
             Some(slash) => (tail.get(..slash), tail.get(slash + 1..)),
             None => (None, Some(tail)),
         };
         let (directory, name) = (directory.unwrap_or_default(), name.unwrap_or_default());
-        let mut hits = Known::exactly(Bits::NONE);
+        let mut hits = Known::NONE;
         for (part, matcher) in &self.parts {
             match part {
                 // The name is that of the directory that the path starts from, or of one above it.
@@ -196,8 +201,9 @@ impl TextArgument {
                 }
             }
         }
-        let known = hits.negate(&self.negated, self.words);
-        if self.is_tail_enough { known } else { Known { upper: Bits::ALL, ..known } }
+        hits.negate(&self.negated, self.words);
+        let upper = if self.is_tail_enough { &hits.upper } else { &Bits::ALL };
+        known.admit(&self.resolved, upper, &hits.lower, self.words);
     }
 }
 
