@@ -23,7 +23,9 @@ pub(super) struct CallTriage {
     registers: Vec<(Condition, AtomId)>,
     texts: Vec<TextArgument>,
     structures: Vec<ByteArgument>,
-    /// Whether registers alone may be reason enough to keep it.
+    /// Whether registers alone may be reason enough to drop it.
+    is_dropped_by_registers: bool,
+    /// Whether they may be to keep it.
     is_kept_by_registers: bool,
 }
 
@@ -62,15 +64,26 @@ impl CallTriage {
             claim.and_then(|index| claims.get(index)).map_or(0, |(claim, _)| claim.commonness())
         };
         let program = Program::of(&tree, &commonness);
-        let mut by_registers = Known::PENDING;
-        registers.iter().for_each(|(_, atom)| by_registers.tell(*atom, Some(true)));
-        let is_kept_by_registers = program.holds(&by_registers.lower);
+        let [with_none, with_all] = [false, true].map(|holds| {
+            let mut known = Known::PENDING;
+            registers.iter().for_each(|(_, atom)| known.tell(*atom, Some(holds)));
+            known
+        });
+        let is_dropped_by_registers = !program.holds(&with_none.upper);
+        let is_kept_by_registers = program.holds(&with_all.lower);
         for text in &mut texts {
             let mut known = Known::PENDING;
             text.read_too_long(&mut known);
             text.let_tail_drop(!program.holds(&known.upper));
         }
-        Self { registers, texts, structures: structures.collect(), is_kept_by_registers, program }
+        Self {
+            registers,
+            texts,
+            structures: structures.collect(),
+            is_dropped_by_registers,
+            is_kept_by_registers,
+            program,
+        }
     }
 
     /// Tells whether the call may matter.
@@ -79,7 +92,7 @@ impl CallTriage {
         for (condition, atom) in &self.registers {
             known.tell(*atom, Some(condition.holds(registers)));
         }
-        if !self.program.holds(&known.upper) {
+        if self.is_dropped_by_registers && !self.program.holds(&known.upper) {
             return false;
         }
         if self.is_kept_by_registers && self.program.holds(&known.lower) {
@@ -92,7 +105,13 @@ impl CallTriage {
     fn ask_memory(&self, memory: &mut impl CallMemory, known: &mut Known) -> Option<bool> {
         let mut needs_base = [false; CALL_ARGUMENTS];
         for (text, needs_base) in self.texts.iter().zip(&mut needs_base) {
-            *needs_base = text.read(memory, known) == Progress::NeedsBase;
+            let is_alone = self.texts.len() == 1 && self.structures.is_empty();
+            let is_open = |known: &Known| is_alone && self.answer(known).is_none();
+            let progress = text.read(memory, known, is_open);
+            *needs_base = progress != Progress::Done;
+            if progress == Progress::NeedsBaseAnyway {
+                continue;
+            }
             if let Some(answer) = self.answer(known) {
                 return Some(answer);
             }

@@ -35,6 +35,10 @@ pub(super) struct Matcher {
     turned: Vec<(Box<[u8]>, AtomId)>,
     /// The atoms that no end of a text excludes.
     open: Bits,
+    /// Those that some end of a text makes certain.
+    certain: Bits,
+    /// All of them.
+    atoms: Bits,
 }
 
 /// Tells whether there is a matcher for a test. What a test means for which there is none is not known.
@@ -54,6 +58,8 @@ pub(super) fn can_match(test: &TextTest) -> bool {
 struct Sorted {
     always: Vec<AtomId>,
     open: Vec<AtomId>,
+    certain: Vec<AtomId>,
+    atoms: Vec<AtomId>,
     starts: Vec<Literal>,
     ends: Vec<Literal>,
     needles: Vec<(Box<[u8]>, bool, AtomId)>,
@@ -64,6 +70,7 @@ struct Sorted {
 
 impl Sorted {
     fn add(&mut self, test: &TextTest, atom: AtomId) {
+        self.atoms.push(atom);
         match test {
             TextTest::OneOf(texts) => {
                 self.starts.extend(texts.iter().map(|text| (text.clone(), At::End, atom)));
@@ -76,6 +83,7 @@ impl Sorted {
             TextTest::EndsWith(text) => {
                 self.ends.push((turned(text), At::Anywhere, atom));
                 self.turned.push((turned(text), atom));
+                self.certain.push(atom);
             }
             TextTest::Contains(text) | TextTest::ContainsIgnoringCase(text) if text.is_empty() => {
                 self.always.push(atom);
@@ -84,8 +92,12 @@ impl Sorted {
                 let is_exact = matches!(test, TextTest::Contains(_));
                 self.needles.push((text.clone(), is_exact, atom));
                 self.open.push(atom);
+                self.certain.push(atom);
             }
-            TextTest::Glob(pattern) => self.globs.extend(Glob::of(pattern).map(|glob| (glob, atom))),
+            TextTest::Glob(pattern) => {
+                self.open.extend(pattern.ends_with(b"*").then_some(atom));
+                self.globs.extend(Glob::of(pattern).map(|glob| (glob, atom)));
+            }
             TextTest::Below(roots) => roots.iter().for_each(|root| self.add_root(root, atom)),
         }
     }
@@ -131,6 +143,8 @@ impl Matcher {
             roots: sorted.roots,
             turned: sorted.turned,
             open: set_of(&sorted.open),
+            certain: set_of(&sorted.certain),
+            atoms: set_of(&sorted.atoms),
         }
     }
 
@@ -158,6 +172,21 @@ impl Matcher {
                 hits.insert(*atom);
             }
         }
+    }
+
+    /// Adds the least that [`Matcher::hits_of_tail`] makes of any end as what may pass, and the most as what does.
+    pub(super) fn limits_of_tails(&self, hits: &mut Known) {
+        for sure in [&mut hits.upper, &mut hits.lower] {
+            sure.insert_all(&self.always, self.words);
+        }
+        hits.upper.insert_all(&self.open, self.words);
+        hits.lower.insert_all(&self.certain, self.words);
+    }
+
+    /// The same where a text may be known whole.
+    pub(super) fn limits_of_texts(&self, hits: &mut Known) {
+        hits.upper.insert_all(&self.always, self.words);
+        hits.lower.insert_all(&self.atoms, self.words);
     }
 
     /// Adds the atoms of all tests that a text passes which ends so, or may pass.

@@ -36,6 +36,8 @@ pub(super) struct TextArgument {
     resolved: Bits,
     /// Those that can hold of the text as it is written, behind the directory that it starts from.
     either: Bits,
+    /// The least that the end of a path leaves as what may hold, and the most that it tells.
+    tail_limits: Known,
     /// Whether a call may be dropped for the end of a relative path, before it is known how long the whole is.
     is_tail_enough: bool,
 }
@@ -47,6 +49,8 @@ pub(super) enum Progress {
     Done,
     /// The directory that it starts from would tell more.
     NeedsBase,
+    /// The same, and what is told as yet cannot decide: most of it was not looked for.
+    NeedsBaseAnyway,
 }
 
 impl TextArgument {
@@ -76,6 +80,14 @@ impl TextArgument {
         }
         let [parts, parts_written] = [&atoms, &written].map(|atoms| matchers(claims, atoms, words));
         let has_any = !parts.is_empty();
+        let mut tail_limits = Known::NONE;
+        for (part, matcher) in &parts {
+            match part {
+                Part::Whole | Part::Directory => matcher.limits_of_tails(&mut tail_limits),
+                Part::FileName => matcher.limits_of_texts(&mut tail_limits),
+            }
+        }
+        tail_limits.negate(&negated, words);
         let this = Self {
             argument,
             words,
@@ -86,6 +98,7 @@ impl TextArgument {
             written,
             resolved,
             either,
+            tail_limits,
             is_tail_enough: true,
         };
         has_any.then_some(this)
@@ -96,8 +109,14 @@ impl TextArgument {
         self.is_tail_enough = is_enough;
     }
 
-    /// Reads the text, and tells what follows from it alone.
-    pub(super) fn read(&self, memory: &mut impl CallMemory, known: &mut Known) -> Progress {
+    /// Reads the text, and tells what follows from it alone. The end of a relative path is not looked at if even the most
+    /// that it may tell leaves the answer open.
+    pub(super) fn read(
+        &self,
+        memory: &mut impl CallMemory,
+        known: &mut Known,
+        is_open: impl Fn(&Known) -> bool,
+    ) -> Progress {
         let Some(text) = memory.text(self.argument).filter(|text| path::is_plain(text)) else {
             known.settle(&self.atoms, &Bits::ALL, self.words);
             return Progress::Done;
@@ -106,12 +125,12 @@ impl TextArgument {
             known.settle(&self.atoms, &self.holding(&self.parts, text), self.words);
             return Progress::Done;
         }
-        self.read_crooked(text, known)
+        self.read_crooked(text, known, is_open)
     }
 
     /// Tells what follows from a text that is no resolved path.
     #[cold]
-    fn read_crooked(&self, text: &[u8], known: &mut Known) -> Progress {
+    fn read_crooked(&self, text: &[u8], known: &mut Known, is_open: impl Fn(&Known) -> bool) -> Progress {
         known.settle(&self.atoms, &Bits::NONE, self.words);
         if !self.parts_written.is_empty() {
             let holding = self.holding(&self.parts_written, text);
@@ -128,6 +147,14 @@ impl TextArgument {
         if !path::fits(b"", text) {
             known.admit(&self.resolved, &Bits::ALL, &Bits::ALL, self.words);
             return Progress::Done;
+        }
+        if is_relative {
+            let mut most = *known;
+            self.admit_limited(&self.tail_limits, &mut most);
+            if is_open(&most) {
+                known.admit(&self.resolved, &Bits::ALL, &Bits::NONE, self.words);
+                return Progress::NeedsBaseAnyway;
+            }
         }
         let (_, rest) = path::leave(text);
         if is_relative && path::is_straight(rest) {
@@ -202,8 +229,12 @@ impl TextArgument {
             }
         }
         hits.negate(&self.negated, self.words);
-        let upper = if self.is_tail_enough { &hits.upper } else { &Bits::ALL };
-        known.admit(&self.resolved, upper, &hits.lower, self.words);
+        self.admit_limited(&hits, known);
+    }
+
+    fn admit_limited(&self, tail: &Known, known: &mut Known) {
+        let upper = if self.is_tail_enough { &tail.upper } else { &Bits::ALL };
+        known.admit(&self.resolved, upper, &tail.lower, self.words);
     }
 }
 
