@@ -19,8 +19,8 @@ use crate::interest::formula::TextTest;
 #[derive(Debug)]
 pub(super) struct Matcher {
     words: usize,
-    /// The atoms of tests that every text passes.
-    always: Bits,
+    /// The atoms of tests that every text passes, if there are any.
+    always: Option<Bits>,
     starts: Trie,
     /// Literals that texts end with, from their ends.
     ends: Trie,
@@ -33,6 +33,8 @@ pub(super) struct Matcher {
     roots: Vec<(Vec<Box<[u8]>>, AtomId)>,
     /// Literals that texts are or end with, each turned round, in order.
     turned: Vec<(Box<[u8]>, AtomId)>,
+    /// The last bytes of those, a bit for each four.
+    last_bytes: u64,
     /// The atoms that no end of a text excludes.
     open: Bits,
     /// Those that some end of a text makes certain.
@@ -133,7 +135,7 @@ impl Matcher {
         let of_globs = screened_globs.iter().map(|(glob, _)| glob.literal());
         Self {
             words,
-            always: set_of(&sorted.always),
+            always: (!sorted.always.is_empty()).then(|| set_of(&sorted.always)),
             starts: Trie::of(sorted.starts),
             ends: Trie::of(sorted.ends),
             screen: Screen::of(of_needles.chain(of_globs)),
@@ -141,6 +143,11 @@ impl Matcher {
             screened_globs,
             globs,
             roots: sorted.roots,
+            last_bytes: sorted
+                .turned
+                .iter()
+                .filter_map(|(turned, _)| turned.first())
+                .fold(0, |bits, last| bits | bit_of(*last)),
             turned: sorted.turned,
             open: set_of(&sorted.open),
             certain: set_of(&sorted.certain),
@@ -150,7 +157,7 @@ impl Matcher {
 
     /// Adds the atoms of all tests that a text passes.
     pub(super) fn hits(&self, text: &[u8], hits: &mut Bits) {
-        hits.insert_all(&self.always, self.words);
+        self.hits_of_any(hits);
         self.starts.hits(text.iter().copied(), hits);
         self.ends.hits(text.iter().rev().copied(), hits);
         if self.screen.may_pass(text) {
@@ -160,6 +167,12 @@ impl Matcher {
         hits_of_globs(&self.globs, text, hits);
         if !self.roots.is_empty() && !has_single_slashes(text) {
             self.hits_of_roots(text, hits);
+        }
+    }
+
+    fn hits_of_any(&self, hits: &mut Bits) {
+        if let Some(always) = &self.always {
+            hits.insert_all(always, self.words);
         }
     }
 
@@ -176,28 +189,38 @@ impl Matcher {
 
     /// Adds the least that [`Matcher::hits_of_tail`] makes of any end as what may pass, and the most as what does.
     pub(super) fn limits_of_tails(&self, hits: &mut Known) {
-        for sure in [&mut hits.upper, &mut hits.lower] {
-            sure.insert_all(&self.always, self.words);
-        }
+        self.hits_of_any(&mut hits.upper);
+        self.hits_of_any(&mut hits.lower);
         hits.upper.insert_all(&self.open, self.words);
         hits.lower.insert_all(&self.certain, self.words);
     }
 
     /// The same where a text may be known whole.
     pub(super) fn limits_of_texts(&self, hits: &mut Known) {
-        hits.upper.insert_all(&self.always, self.words);
+        self.hits_of_any(&mut hits.upper);
         hits.lower.insert_all(&self.atoms, self.words);
     }
 
-    /// Adds the atoms of all tests that a text passes which ends so, or may pass.
+    /// Adds the atoms of all tests that a text passes which ends so, or may pass beside those.
     pub(super) fn hits_of_tail(&self, tail: &[u8], hits: &mut Known) {
-        hits.lower.insert_all(&self.always, self.words);
+        self.hits_of_any(&mut hits.lower);
         self.ends.hits(tail.iter().rev().copied(), &mut hits.lower);
         if self.screen.may_pass(tail) {
             self.needles.hits(tail, &mut hits.lower);
         }
-        hits.upper.insert_all(&hits.lower, self.words);
         hits.upper.insert_all(&self.open, self.words);
+        if tail.last().is_none_or(|last| self.last_bytes & bit_of(*last) != 0) {
+            self.hits_of_longer(tail, &mut hits.upper);
+        }
+        for (glob, atom) in self.screened_globs.iter().chain(&self.globs) {
+            if glob.may_match_before(tail) {
+                hits.upper.insert(*atom);
+            }
+        }
+    }
+
+    /// The literals that a text is or ends with, where they end with this.
+    fn hits_of_longer(&self, tail: &[u8], hits: &mut Bits) {
         let first = self.turned.partition_point(|(turned, _)| turned.iter().lt(tail.iter().rev()));
         for (turned, atom) in self.turned.get(first..).unwrap_or_default() {
             if !turned.iter().zip(tail.iter().rev()).all(|(one, other)| one == other)
@@ -205,12 +228,7 @@ impl Matcher {
             {
                 break;
             }
-            hits.upper.insert(*atom);
-        }
-        for (glob, atom) in self.screened_globs.iter().chain(&self.globs) {
-            if glob.may_match_before(tail) {
-                hits.upper.insert(*atom);
-            }
+            hits.insert(*atom);
         }
     }
 }
@@ -221,6 +239,10 @@ fn hits_of_globs(globs: &[(Glob, AtomId)], text: &[u8], hits: &mut Bits) {
             hits.insert(*atom);
         }
     }
+}
+
+fn bit_of(byte: u8) -> u64 {
+    1 << (byte % 64)
 }
 
 fn turned(text: &[u8]) -> Box<[u8]> {

@@ -220,14 +220,11 @@ impl TextArgument {
                 _ if name.is_empty() => matcher.hits_of_tail(b"", &mut hits),
                 Part::Whole => matcher.hits_of_tail(tail, &mut hits),
                 Part::Directory => matcher.hits_of_tail(directory, &mut hits),
-                Part::FileName => {
-                    let mut exact = Bits::NONE;
-                    matcher.hits(name, &mut exact);
-                    hits.upper.insert_all(&exact, self.words);
-                    hits.lower.insert_all(&exact, self.words);
-                }
+                Part::FileName => matcher.hits(name, &mut hits.lower),
             }
         }
+        let Known { upper, lower } = &mut hits;
+        upper.insert_all(lower, self.words);
         hits.negate(&self.negated, self.words);
         self.admit_limited(&hits, known);
     }
