@@ -140,13 +140,14 @@ impl TextArgument {
             return Progress::Done;
         }
         let is_relative = !text.starts_with(b"/");
-        if is_relative && !path::is_straight(text) {
+        let (_, rest) = path::leave(text);
+        let is_straight = is_relative && path::is_straight(rest);
+        if is_relative && (!is_straight || rest.len() < text.len()) {
             // Nobody here puts a path with detours behind its directory, as libsinsp may.
             known.admit(&self.either, &Bits::ALL, &Bits::ALL, self.words);
         }
         if !path::fits(b"", text) {
-            known.admit(&self.resolved, &Bits::ALL, &Bits::ALL, self.words);
-            return Progress::Done;
+            return self.give_up(known);
         }
         if is_relative {
             let mut most = *known;
@@ -156,20 +157,26 @@ impl TextArgument {
                 return Progress::NeedsBaseAnyway;
             }
         }
-        let (_, rest) = path::leave(text);
-        if is_relative && path::is_straight(rest) {
+        if is_straight {
             self.admit_tail(rest, known);
             return Progress::NeedsBase;
         }
         let mut path = Resolved::new();
-        // It fits.
-        let _ = path.follow(text);
+        if path.follow(text).is_none() {
+            return self.give_up(known);
+        }
         if is_relative {
             self.admit_tail(path.path().get(1..).unwrap_or_default(), known);
             return Progress::NeedsBase;
         }
         let holding = self.holding(&self.parts, path.path());
         known.admit(&self.resolved, &holding, &holding, self.words);
+        Progress::Done
+    }
+
+    /// Says that nothing more can be known of the absolute path.
+    fn give_up(&self, known: &mut Known) -> Progress {
+        known.admit(&self.resolved, &Bits::ALL, &Bits::ALL, self.words);
         Progress::Done
     }
 
