@@ -33,7 +33,7 @@ pub(super) struct Matcher {
     roots: Vec<(Vec<Box<[u8]>>, AtomId)>,
     /// Literals that texts are or end with, each turned round, in order.
     turned: Vec<(Box<[u8]>, AtomId)>,
-    /// The last bytes of those, a bit for each four.
+    /// The last bytes of those, one bit for every four that there are.
     last_bytes: u64,
     /// The atoms that no end of a text excludes.
     open: Bits,

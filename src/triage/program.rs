@@ -6,8 +6,8 @@
 //! A step waits for the one before it, so what most calls fail is asked first, without jumps. A formula that is not always
 //! true needs one of some atoms, whatever else holds (`Need`): a conjunction needs what any operand of it does, so the
 //! rarest of that counts. Of a disjunction each operand is a program of its own, which runs only if an atom holds that it
-//! needs (`Guard`). Of 23 rules about an open that made 25 tests that the processor foresees, instead of 35 steps: 40 ns
-//! instead of 200.
+//! needs (`Guard`): tests that the processor foresees. With Falco's 23 rules about an open, judging one takes 230 ns then,
+//! and 440 by jumps alone.
 
 use std::slice;
 
