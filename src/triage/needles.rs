@@ -136,6 +136,23 @@ impl Needle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::{collection::vec, prelude::*};
+
+    proptest! {
+        #[test]
+        fn a_text_passes_a_screen_if_it_holds_one_of_its_literals(
+            literals in vec("[ab/.]{1,5}", 0..70), text in "[ab/.c]{0,90}",
+        ) {
+            let screen = Screen::of(literals.iter().map(|literal| Some(literal.as_bytes())));
+            let is_held = literals.iter().any(|literal| text.contains(literal));
+            prop_assert!(matches!(screen, Screen::Open) || screen.may_pass(text.as_bytes()) == is_held);
+        }
+    }
+
+    #[test]
+    fn a_screen_that_cannot_tell_lets_every_text_pass() {
+        assert!(Screen::of([Some(&b"a"[..]), None].into_iter()).may_pass(b""));
+    }
 
     #[test]
     fn few_and_many_needles_find_the_same() {
