@@ -1,11 +1,12 @@
-//! What it costs to read rule files: from their texts to conditions without macros and lists.
+//! What it costs to read rule files: from their texts to conditions without macros and lists, and on to what a tracer
+//! needs: what is trapped, and the predicates of triage.
 //!
 //! `cargo bench --bench rules`. The generated file is about as large as Falco's own three together. Those are measured
 //! too if `CREANCE_FALCO_RULES` has their paths.
 
 use std::{env, fs, hint::black_box, path::PathBuf};
 
-use creance::rules::RuleSet;
+use creance::{interest::Funnel, rules::RuleSet, triage::Triage};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 #[expect(dead_code, reason = "the tests use the rest of it")]
@@ -25,6 +26,17 @@ fn reading(criterion: &mut Criterion) {
             bencher.iter_batched(
                 || files.to_vec(),
                 |files| RuleSet::parse(black_box(files)),
+                BatchSize::LargeInput,
+            );
+        });
+        group.bench_function(format!("{name}, to the end"), |bencher| {
+            bencher.iter_batched(
+                || files.to_vec(),
+                |files| {
+                    let funnel = Funnel::of_rules(&RuleSet::parse(black_box(files)).rules);
+                    let triage = Triage::compile(&funnel.interest);
+                    (funnel, triage)
+                },
                 BatchSize::LargeInput,
             );
         });

@@ -158,7 +158,7 @@ fn openat() -> SyscallNr {
 }
 
 fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, triage: &Triage) {
-    for (kind, paths) in [("absolute", PATHS), ("relative", RELATIVE)] {
+    for (kind, paths) in [("absolute", PATHS), ("relative", RELATIVE), ("mix", &[PATHS, RELATIVE].concat())] {
         let nr = openat();
         // Read-only, close-on-exec.
         let arguments = [u64::MAX, 0x7ffd_0000, 0o2_000_000, 0, 0, 0];

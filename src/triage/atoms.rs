@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::{bits::AtomId, matcher::can_match};
+use super::{bits::AtomId, matcher::can_match, program::Commonness};
 use crate::interest::{
     Condition,
     formula::{AddressTest, Atom, Form, Formula, Subject, TextTest},
@@ -146,6 +146,21 @@ impl Claim {
             Self::Word { condition, .. } => Some(condition.argument),
             Self::Address { argument, .. } => Some(*argument),
             Self::Text { subject, .. } => Some(subject.argument),
+        }
+    }
+
+    /// How often it holds of the calls of programs, as far as its kind tells. Any guess is right: it only decides what is
+    /// asked first.
+    pub(super) fn commonness(&self) -> Commonness {
+        match self {
+            Self::Text { is_negated: true, .. } | Self::Address { is_negated: true, .. } => 1000,
+            Self::Register(_) => 100,
+            Self::Word { .. } | Self::Address { .. } => 50,
+            Self::Text { tests, .. } => {
+                let is_wide = |test| matches!(test, &TextTest::StartsWith(_) | &TextTest::Below(_));
+                if tests.iter().any(is_wide) { 10 } else { 1 }
+            }
+            Self::Name { is_negated, .. } => if *is_negated { 1000 } else { 20 },
         }
     }
 }

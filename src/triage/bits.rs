@@ -47,10 +47,15 @@ impl Bits {
         }
     }
 
-    /// Adds an atom, or takes it out.
-    fn set(&mut self, atom: AtomId, is_in: bool) {
-        if let Some(word) = self.0.get_mut(atom.word()) {
-            *word = if is_in { *word | atom.mask() } else { *word & !atom.mask() };
+    /// Tells whether it has an atom.
+    pub(super) fn has(&self, atom: AtomId) -> bool {
+        self.word(atom.word()) & atom.mask() != 0
+    }
+
+    /// Puts in the atoms of another set that are not there, and takes out those that are, as far as the first words go.
+    pub(super) fn toggle_all(&mut self, other: &Self, words: usize) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0).take(words) {
+            *mine ^= theirs;
         }
     }
 
@@ -61,15 +66,8 @@ impl Bits {
 
     /// Adds all atoms of another set, as far as the first words go.
     pub(super) fn insert_all(&mut self, other: &Self, words: usize) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0).take(words) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0).take(words) {
             *mine |= theirs;
-        }
-    }
-
-    /// Takes out all atoms of another set.
-    pub(super) fn remove_all(&mut self, other: &Self, words: usize) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0).take(words) {
-            *mine &= !theirs;
         }
     }
 
@@ -94,43 +92,52 @@ pub(super) struct Known {
 impl Known {
     /// Nothing has been asked for.
     pub(super) const PENDING: Self = Self { upper: Bits::ALL, lower: Bits::NONE };
-    /// Nothing can be known.
-    pub(super) const UNKNOWN: Self = Self { upper: Bits::ALL, lower: Bits::ALL };
+    /// No atom may hold.
+    pub(super) const NONE: Self = Self { upper: Bits::NONE, lower: Bits::NONE };
 
-    /// All is known: these hold.
-    pub(super) const fn exactly(bits: Bits) -> Self {
-        Self { upper: bits, lower: bits }
-    }
-
-    /// What follows if the atoms of a set hold when their test fails.
-    pub(super) fn negate(mut self, negated: &Bits, words: usize) -> Self {
-        let masks = negated.0.iter();
-        for ((upper, lower), mask) in self.upper.0.iter_mut().zip(&mut self.lower.0).zip(masks).take(words) {
+    /// Turns to what follows if the atoms of a set hold when their test fails.
+    pub(super) fn negate(&mut self, negated: &Bits, words: usize) {
+        for ((upper, lower), mask) in self.pairs().zip(&negated.0).take(words) {
             (*upper, *lower) = ((*upper & !mask) | (!*lower & mask), (*lower & !mask) | (!*upper & mask));
         }
-        self
     }
 
-    /// Forgets what was known of a set of atoms: then none of them holds, until [`Known::admit`] says so.
-    pub(super) fn reset(&mut self, atoms: &Bits, words: usize) {
-        self.upper.remove_all(atoms, words);
-        self.lower.remove_all(atoms, words);
+    /// Says of a set of atoms that those of them hold, and no others, which are in another set too.
+    pub(super) fn settle(&mut self, atoms: &Bits, holding: &Bits, words: usize) {
+        for (((upper, lower), mask), holds) in self.pairs().zip(&atoms.0).zip(&holding.0).take(words) {
+            *upper = (*upper & !mask) | (holds & mask);
+            *lower = (*lower & !mask) | (holds & mask);
+        }
     }
 
-    /// Adds what holds of a set of atoms by one more way.
-    pub(super) fn admit(&mut self, atoms: &Bits, known: &Self, words: usize) {
-        let pairs = [(&mut self.upper, &known.upper), (&mut self.lower, &known.lower)];
-        for (mine, theirs) in pairs {
-            for ((mine, theirs), mask) in mine.0.iter_mut().zip(theirs.0).zip(atoms.0).take(words) {
-                *mine |= theirs & mask;
-            }
+    /// Adds what is known of a set of atoms by one more way in which they may hold: those that then may, and those that do.
+    pub(super) fn admit(&mut self, atoms: &Bits, upper: &Bits, lower: &Bits, words: usize) {
+        let theirs = upper.0.iter().zip(&lower.0);
+        for (((upper, lower), mask), (may, must)) in self.pairs().zip(&atoms.0).zip(theirs).take(words) {
+            *upper |= may & mask;
+            *lower |= must & mask;
+        }
+    }
+
+    /// Says of a set of atoms that nothing more can be known: those hold that are taken to hold, or are in another set.
+    pub(super) fn close(&mut self, atoms: &Bits, holding: &Bits, words: usize) {
+        for (((upper, lower), mask), holds) in self.pairs().zip(&atoms.0).zip(&holding.0).take(words) {
+            *lower |= holds & mask;
+            *upper = (*upper & !mask) | (*lower & mask);
         }
     }
 
     /// Says of one atom whether it holds. `None` means that it cannot be known.
+    #[inline]
     pub(super) fn tell(&mut self, atom: AtomId, holds: Option<bool>) {
+        let mask = atom.mask();
         for bits in [&mut self.upper, &mut self.lower] {
-            bits.set(atom, holds != Some(false));
+            let Some(word) = bits.0.get_mut(atom.word()) else { continue };
+            *word = if holds == Some(false) { *word & !mask } else { *word | mask };
         }
+    }
+
+    fn pairs(&mut self) -> impl Iterator<Item = (&mut u64, &mut u64)> {
+        self.upper.0.iter_mut().zip(&mut self.lower.0)
     }
 }

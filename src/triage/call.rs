@@ -26,7 +26,9 @@ pub(super) struct CallTriage {
     names: Vec<(Option<NameTest>, bool, AtomId)>,
     texts: Vec<TextArgument>,
     structures: Vec<ByteArgument>,
-    /// Whether registers alone may be reason enough to keep it.
+    /// Whether registers alone may be reason enough to drop it.
+    is_dropped_by_registers: bool,
+    /// Whether they may be to keep it.
     is_kept_by_registers: bool,
 }
 
@@ -65,10 +67,18 @@ impl CallTriage {
         let texts = arguments.iter().filter_map(|argument| TextArgument::of(*argument, &claims, words));
         let mut texts: Vec<_> = texts.collect();
         let structures = arguments.iter().filter_map(|argument| ByteArgument::of(*argument, &claims));
-        let program = Program::of(&tree);
-        let mut by_registers = Known::PENDING;
-        registers.iter().for_each(|(_, atom)| by_registers.tell(*atom, Some(true)));
-        let is_kept_by_registers = program.holds(&by_registers.lower);
+        let commonness = |atom: AtomId| {
+            let claim = claims.binary_search_by_key(&atom, |(_, known)| *known).ok();
+            claim.and_then(|index| claims.get(index)).map_or(0, |(claim, _)| claim.commonness())
+        };
+        let program = Program::of(&tree, &commonness);
+        let [with_none, with_all] = [false, true].map(|holds| {
+            let mut known = Known::PENDING;
+            registers.iter().for_each(|(_, atom)| known.tell(*atom, Some(holds)));
+            known
+        });
+        let is_dropped_by_registers = !program.holds(&with_none.upper);
+        let is_kept_by_registers = program.holds(&with_all.lower);
         for text in &mut texts {
             let mut known = Known::PENDING;
             text.read_too_long(&mut known);
@@ -78,7 +88,15 @@ impl CallTriage {
                 text.measure_with_cwd();
             }
         }
-        Self { registers, names, texts, structures: structures.collect(), is_kept_by_registers, program }
+        Self {
+            registers,
+            names,
+            texts,
+            structures: structures.collect(),
+            is_dropped_by_registers,
+            is_kept_by_registers,
+            program,
+        }
     }
 
     /// Tells whether the call may matter.
@@ -87,7 +105,7 @@ impl CallTriage {
         for (condition, atom) in &self.registers {
             known.tell(*atom, Some(condition.holds(registers)));
         }
-        if !self.program.holds(&known.upper) {
+        if self.is_dropped_by_registers && !self.program.holds(&known.upper) {
             return false;
         }
         if self.is_kept_by_registers && self.program.holds(&known.lower) {
@@ -100,7 +118,13 @@ impl CallTriage {
     fn ask_memory(&self, memory: &mut impl CallMemory, known: &mut Known) -> Option<bool> {
         let mut needs_base = [false; CALL_ARGUMENTS];
         for (text, needs_base) in self.texts.iter().zip(&mut needs_base) {
-            *needs_base = text.read(memory, known) == Progress::NeedsBase;
+            let is_alone = self.texts.len() == 1 && self.structures.is_empty() && self.names.is_empty();
+            let is_open = |known: &Known| is_alone && self.answer(known).is_none();
+            let progress = text.read(memory, known, is_open);
+            *needs_base = progress != Progress::Done;
+            if progress == Progress::NeedsBaseAnyway {
+                continue;
+            }
             if let Some(answer) = self.answer(known) {
                 return Some(answer);
             }

@@ -64,6 +64,14 @@ impl Glob {
             })
     }
 
+    /// A text that is held by every text that matches, if there is one between two stars.
+    pub(super) fn literal(&self) -> Option<&[u8]> {
+        self.rest.as_ref()?.inner.iter().find_map(|piece| match piece {
+            Piece::Literal(finder) => Some(finder.needle()),
+            Piece::Pattern(_) => None,
+        })
+    }
+
     /// Tells whether some text that ends so may match.
     pub(super) fn may_match_before(&self, tail: &[u8]) -> bool {
         let (last, has_room) = match &self.rest {

@@ -9,7 +9,8 @@
 use super::{
     bits::{AtomId, Bits, Known},
     glob::Glob,
-    needles::Needles,
+    needles::{Needles, Screen},
+    path::has_single_slashes,
     trie::{At, Literal, Trie},
 };
 use crate::interest::formula::TextTest;
@@ -18,19 +19,28 @@ use crate::interest::formula::TextTest;
 #[derive(Debug)]
 pub(super) struct Matcher {
     words: usize,
-    /// The atoms of tests that every text passes.
-    always: Bits,
+    /// The atoms of tests that every text passes, if there are any.
+    always: Option<Bits>,
     starts: Trie,
     /// Literals that texts end with, from their ends.
     ends: Trie,
+    /// Whether a text may hold anything that needles and screened globs need.
+    screen: Screen,
     needles: Needles,
+    screened_globs: Vec<(Glob, AtomId)>,
     globs: Vec<(Glob, AtomId)>,
     /// The components of paths that a text may be below.
     roots: Vec<(Vec<Box<[u8]>>, AtomId)>,
     /// Literals that texts are or end with, each turned round, in order.
     turned: Vec<(Box<[u8]>, AtomId)>,
+    /// The last bytes of those, one bit for every four that there are.
+    last_bytes: u64,
     /// The atoms that no end of a text excludes.
     open: Bits,
+    /// Those that some end of a text makes certain.
+    certain: Bits,
+    /// All of them.
+    atoms: Bits,
 }
 
 /// Tells whether there is a matcher for a test. What a test means for which there is none is not known.
@@ -50,6 +60,8 @@ pub(super) fn can_match(test: &TextTest) -> bool {
 struct Sorted {
     always: Vec<AtomId>,
     open: Vec<AtomId>,
+    certain: Vec<AtomId>,
+    atoms: Vec<AtomId>,
     starts: Vec<Literal>,
     ends: Vec<Literal>,
     needles: Vec<(Box<[u8]>, bool, AtomId)>,
@@ -60,6 +72,7 @@ struct Sorted {
 
 impl Sorted {
     fn add(&mut self, test: &TextTest, atom: AtomId) {
+        self.atoms.push(atom);
         match test {
             TextTest::OneOf(texts) => {
                 self.starts.extend(texts.iter().map(|text| (text.clone(), At::End, atom)));
@@ -72,6 +85,7 @@ impl Sorted {
             TextTest::EndsWith(text) => {
                 self.ends.push((turned(text), At::Anywhere, atom));
                 self.turned.push((turned(text), atom));
+                self.certain.push(atom);
             }
             TextTest::Contains(text) | TextTest::ContainsIgnoringCase(text) if text.is_empty() => {
                 self.always.push(atom);
@@ -80,8 +94,12 @@ impl Sorted {
                 let is_exact = matches!(test, TextTest::Contains(_));
                 self.needles.push((text.clone(), is_exact, atom));
                 self.open.push(atom);
+                self.certain.push(atom);
             }
-            TextTest::Glob(pattern) => self.globs.extend(Glob::of(pattern).map(|glob| (glob, atom))),
+            TextTest::Glob(pattern) => {
+                self.open.extend(pattern.ends_with(b"*").then_some(atom));
+                self.globs.extend(Glob::of(pattern).map(|glob| (glob, atom)));
+            }
             TextTest::Below(roots) => roots.iter().for_each(|root| self.add_root(root, atom)),
         }
     }
@@ -111,32 +129,50 @@ impl Matcher {
             sorted.add(test, atom);
         }
         sorted.turned.sort_unstable();
+        let (screened_globs, globs): (Vec<_>, _) =
+            sorted.globs.into_iter().partition(|(glob, _)| glob.literal().is_some());
+        let of_needles = sorted.needles.iter().map(|(text, is_exact, _)| is_exact.then_some(&**text));
+        let of_globs = screened_globs.iter().map(|(glob, _)| glob.literal());
         Self {
             words,
-            always: set_of(&sorted.always),
+            always: (!sorted.always.is_empty()).then(|| set_of(&sorted.always)),
             starts: Trie::of(sorted.starts),
             ends: Trie::of(sorted.ends),
+            screen: Screen::of(of_needles.chain(of_globs)),
             needles: Needles::of(sorted.needles),
-            globs: sorted.globs,
+            screened_globs,
+            globs,
             roots: sorted.roots,
+            last_bytes: sorted
+                .turned
+                .iter()
+                .filter_map(|(turned, _)| turned.first())
+                .fold(0, |bits, last| bits | bit_of(*last)),
             turned: sorted.turned,
             open: set_of(&sorted.open),
+            certain: set_of(&sorted.certain),
+            atoms: set_of(&sorted.atoms),
         }
     }
 
     /// Adds the atoms of all tests that a text passes.
     pub(super) fn hits(&self, text: &[u8], hits: &mut Bits) {
-        hits.insert_all(&self.always, self.words);
+        self.hits_of_any(hits);
         self.starts.hits(text.iter().copied(), hits);
         self.ends.hits(text.iter().rev().copied(), hits);
-        self.needles.hits(text, hits);
-        for (glob, atom) in &self.globs {
-            if glob.matches(text) {
-                hits.insert(*atom);
-            }
+        if self.screen.may_pass(text) {
+            self.needles.hits(text, hits);
+            hits_of_globs(&self.screened_globs, text, hits);
         }
+        hits_of_globs(&self.globs, text, hits);
         if !self.roots.is_empty() && !has_single_slashes(text) {
             self.hits_of_roots(text, hits);
+        }
+    }
+
+    fn hits_of_any(&self, hits: &mut Bits) {
+        if let Some(always) = &self.always {
+            hits.insert_all(always, self.words);
         }
     }
 
@@ -151,13 +187,40 @@ impl Matcher {
         }
     }
 
-    /// Adds the atoms of all tests that a text passes which ends so, or may pass.
-    pub(super) fn hits_of_tail(&self, tail: &[u8], hits: &mut Known) {
-        hits.lower.insert_all(&self.always, self.words);
-        self.ends.hits(tail.iter().rev().copied(), &mut hits.lower);
-        self.needles.hits(tail, &mut hits.lower);
-        hits.upper.insert_all(&hits.lower, self.words);
+    /// Adds the least that [`Matcher::hits_of_tail`] makes of any end as what may pass, and the most as what does.
+    pub(super) fn limits_of_tails(&self, hits: &mut Known) {
+        self.hits_of_any(&mut hits.upper);
+        self.hits_of_any(&mut hits.lower);
         hits.upper.insert_all(&self.open, self.words);
+        hits.lower.insert_all(&self.certain, self.words);
+    }
+
+    /// The same where a text may be known whole.
+    pub(super) fn limits_of_texts(&self, hits: &mut Known) {
+        self.hits_of_any(&mut hits.upper);
+        hits.lower.insert_all(&self.atoms, self.words);
+    }
+
+    /// Adds the atoms of all tests that a text passes which ends so, or may pass beside those.
+    pub(super) fn hits_of_tail(&self, tail: &[u8], hits: &mut Known) {
+        self.hits_of_any(&mut hits.lower);
+        self.ends.hits(tail.iter().rev().copied(), &mut hits.lower);
+        if self.screen.may_pass(tail) {
+            self.needles.hits(tail, &mut hits.lower);
+        }
+        hits.upper.insert_all(&self.open, self.words);
+        if tail.last().is_none_or(|last| self.last_bytes & bit_of(*last) != 0) {
+            self.hits_of_longer(tail, &mut hits.upper);
+        }
+        for (glob, atom) in self.screened_globs.iter().chain(&self.globs) {
+            if glob.may_match_before(tail) {
+                hits.upper.insert(*atom);
+            }
+        }
+    }
+
+    /// The literals that a text is or ends with, where they end with this.
+    fn hits_of_longer(&self, tail: &[u8], hits: &mut Bits) {
         let first = self.turned.partition_point(|(turned, _)| turned.iter().lt(tail.iter().rev()));
         for (turned, atom) in self.turned.get(first..).unwrap_or_default() {
             if !turned.iter().zip(tail.iter().rev()).all(|(one, other)| one == other)
@@ -165,14 +228,21 @@ impl Matcher {
             {
                 break;
             }
-            hits.upper.insert(*atom);
-        }
-        for (glob, atom) in &self.globs {
-            if glob.may_match_before(tail) {
-                hits.upper.insert(*atom);
-            }
+            hits.insert(*atom);
         }
     }
+}
+
+fn hits_of_globs(globs: &[(Glob, AtomId)], text: &[u8], hits: &mut Bits) {
+    for (glob, atom) in globs {
+        if glob.matches(text) {
+            hits.insert(*atom);
+        }
+    }
+}
+
+fn bit_of(byte: u8) -> u64 {
+    1 << (byte % 64)
 }
 
 fn turned(text: &[u8]) -> Box<[u8]> {
@@ -181,10 +251,6 @@ fn turned(text: &[u8]) -> Box<[u8]> {
 
 fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
-}
-
-fn has_single_slashes(text: &[u8]) -> bool {
-    text.first() == Some(&b'/') && memchr::memmem::find(text, b"//").is_none()
 }
 
 fn set_of(atoms: &[AtomId]) -> Bits {

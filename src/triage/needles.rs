@@ -3,7 +3,7 @@
 //! Few of them are looked for one after the other, which a processor does many bytes at a time; many of them all at
 //! once, with an automaton that reads each byte once. Nothing but [`Needles::of`] may allocate.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
 use memchr::memmem::Finder;
 
 use super::bits::{AtomId, Bits};
@@ -11,6 +11,45 @@ use super::bits::{AtomId, Bits};
 /// As many are looked for one after the other. Each takes some 10 ns in a path of usual length; the automaton takes
 /// 100, whatever there is to be found.
 const FEW: usize = 8;
+
+/// A look at a text that tells of most texts, many bytes at a time, that they hold none of some literals.
+#[derive(Debug)]
+pub(super) enum Screen {
+    /// There is nothing to look for.
+    Closed,
+    /// There is nothing that could tell.
+    Open,
+    /// One literal.
+    One(Box<Finder<'static>>),
+    /// Several.
+    Several(Box<packed::Searcher>),
+}
+
+impl Screen {
+    /// The screen that texts pass which hold any of these literals; every text passes if one of them is `None`.
+    pub(super) fn of<'a>(literals: impl Iterator<Item = Option<&'a [u8]>>) -> Self {
+        let Some(mut literals) = literals.collect::<Option<Vec<_>>>() else { return Self::Open };
+        literals.sort_unstable();
+        literals.dedup();
+        match literals.as_slice() {
+            [] => Self::Closed,
+            [one] => Self::One(Box::new(Finder::new(one).into_owned())),
+            // There is none for too many literals, nor on a processor that compares no wide ones.
+            _ => packed::Searcher::new(literals).map_or(Self::Open, |all| Self::Several(Box::new(all))),
+        }
+    }
+
+    /// Tells whether a text holds any of the literals, or may.
+    #[inline]
+    pub(super) fn may_pass(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Closed => false,
+            Self::Open => true,
+            Self::One(finder) => finder.find(text).is_some(),
+            Self::Several(all) => all.find(text).is_some(),
+        }
+    }
+}
 
 /// Literals that a text may hold, each with its atom.
 #[derive(Debug)]
@@ -97,6 +136,23 @@ impl Needle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::{collection::vec, prelude::*};
+
+    proptest! {
+        #[test]
+        fn a_text_passes_a_screen_if_it_holds_one_of_its_literals(
+            literals in vec("[ab/.]{1,5}", 0..70), text in "[ab/.c]{0,90}",
+        ) {
+            let screen = Screen::of(literals.iter().map(|literal| Some(literal.as_bytes())));
+            let is_held = literals.iter().any(|literal| text.contains(literal));
+            prop_assert!(matches!(screen, Screen::Open) || screen.may_pass(text.as_bytes()) == is_held);
+        }
+    }
+
+    #[test]
+    fn a_screen_that_cannot_tell_lets_every_text_pass() {
+        assert!(Screen::of([Some(&b"a"[..]), None].into_iter()).may_pass(b""));
+    }
 
     #[test]
     fn few_and_many_needles_find_the_same() {

@@ -19,28 +19,52 @@ pub(super) fn is_plain(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().fold(true, |is_plain, byte| is_plain & matches!(byte, 0x20..=0x7e))
 }
 
-/// Tells whether a path is what resolving would make of it.
-pub(super) fn is_resolved(path: &[u8]) -> bool {
-    if path.len() < 2 {
-        return path == b"/";
+/// How many directories a relative path leaves first, and how it goes on from there.
+pub(super) fn leave(mut path: &[u8]) -> (usize, &[u8]) {
+    let mut left = 0;
+    loop {
+        match path {
+            [b'.', b'/', rest @ ..] => path = rest,
+            [b'.', b'.', b'/', rest @ ..] => (left, path) = (left + 1, rest),
+            _ => return (left, path),
+        }
     }
-    path.first() == Some(&b'/')
-        && fits(b"", path)
-        && memchr::memchr_iter(b'/', path).all(|slash| {
-            let mut rest = path.iter().skip(slash + 1);
-            match rest.next() {
-                None | Some(b'/') => false,
-                Some(b'.') => match rest.next() {
-                    None | Some(b'/') => false,
-                    Some(b'.') => !matches!(rest.next(), None | Some(b'/')),
-                    Some(_) => true,
-                },
-                Some(_) => true,
-            }
-        })
 }
 
-fn fits(base: &[u8], path: &[u8]) -> bool {
+/// Tells whether a path is what resolving would make of it.
+pub(super) fn is_resolved(path: &[u8]) -> bool {
+    match path.split_first() {
+        Some((b'/', rest)) => rest.is_empty() || (fits(b"", path) && is_straight(rest)),
+        _ => false,
+    }
+}
+
+/// Tells whether a relative path names no place twice: resolving it takes no component away.
+pub(super) fn is_straight(path: &[u8]) -> bool {
+    // Only behind a slash can be what is taken away. Most paths have neither a dot nor a slash there, which the compiler
+    // makes a few wide comparisons of.
+    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+    let is_smooth = pairs.fold(true, |is_smooth, (one, next)| {
+        is_smooth & !((*one == b'/') & ((*next == b'/') | (*next == b'.')))
+    });
+    let has_ends = !matches!(path.first(), None | Some(b'/' | b'.')) && path.last() != Some(&b'/');
+    (is_smooth && has_ends) || !path.split(|byte| *byte == b'/').any(is_detour)
+}
+
+/// Tells whether resolving a path takes this component away.
+fn is_detour(component: &[u8]) -> bool {
+    matches!(component, b"" | b"." | b"..")
+}
+
+/// Tells whether slashes do nothing in a text but to start it and to separate its components.
+pub(super) fn has_single_slashes(text: &[u8]) -> bool {
+    let pairs = text.iter().zip(text.get(1..).unwrap_or_default());
+    text.first() == Some(&b'/')
+        && pairs.fold(true, |is_so, (one, next)| is_so & !((*one == b'/') & (*next == b'/')))
+}
+
+/// Tells whether libsinsp finds a path behind a directory short enough.
+pub(super) fn fits(base: &[u8], path: &[u8]) -> bool {
     // One byte is for a slash between them and one for the NUL.
     base.len() + path.len() + 2 <= RESOLVED_BYTES_MAX
 }
@@ -87,10 +111,16 @@ impl Resolved {
         if !fits(self.bytes.get(..self.len)?, path) {
             return None;
         }
+        let (left, path) = leave(path);
+        (0..left).for_each(|_| self.leave_last());
+        if is_straight(path) {
+            self.push(b"/")?;
+            return self.push(path);
+        }
         for component in path.split(|byte| *byte == b'/') {
             match component {
                 b"" | b"." => {}
-                b".." => self.len = memchr::memrchr(b'/', self.bytes.get(..self.len)?).unwrap_or(0),
+                b".." => self.leave_last(),
                 name => {
                     self.push(b"/")?;
                     self.push(name)?;
@@ -98,6 +128,11 @@ impl Resolved {
             }
         }
         Some(())
+    }
+
+    fn leave_last(&mut self) {
+        let path = self.bytes.get(..self.len).unwrap_or_default();
+        self.len = memchr::memrchr(b'/', path).unwrap_or(0);
     }
 
     /// The path.

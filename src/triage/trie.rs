@@ -24,7 +24,7 @@ pub(super) type Literal = (Box<[u8]>, At, AtomId);
 /// A tree of literals. Those with a common start share it.
 #[derive(Debug, Default)]
 pub(super) struct Trie {
-    /// The root comes first, and the children of a node stand side by side.
+    /// The root comes first, if there are any literals, and the children of a node stand side by side.
     nodes: Vec<Node>,
     /// The first byte that leads to each node. That of the root means nothing.
     firsts: Vec<u8>,
@@ -43,9 +43,12 @@ struct Node {
 impl Trie {
     /// The tree of these literals.
     pub(super) fn of(mut literals: Vec<Literal>) -> Self {
+        let mut trie = Self::default();
+        if literals.is_empty() {
+            return trie;
+        }
         literals.sort_unstable();
         literals.dedup();
-        let mut trie = Self::default();
         trie.add_node(0, &[]);
         let mut open = std::collections::VecDeque::from([(0, literals.as_slice(), 0)]);
         while let Some((node, literals, depth)) = open.pop_front() {
