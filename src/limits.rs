@@ -92,6 +92,10 @@ pub const NEW_TRACEE_HOLD_MS_MAX: u64 = 20;
 /// threads.
 pub const BLOCKED_CALLS_MAX: usize = 256;
 
+/// Times that a call which is followed may begin anew because a signal came before it: then it is let go unfollowed, or
+/// signals that come often enough would keep it from beginning at all.
+pub const FALSE_STARTS_MAX: u32 = 8;
+
 /// How long a thread of the notify engine may wait for a call that should not block until another one receives calls in
 /// its place.
 pub const STALL_MS: u64 = 20;

@@ -49,27 +49,34 @@ pub(super) fn is_fork(call: &Call) -> bool {
     matches!(name_of(call), Some("fork" | "vfork" | "clone" | "clone3"))
 }
 
+/// Whether the caller asks to be traced by its parent (PTRACE_TRACEME), which is refused while we are attached to it.
+pub(super) fn asks_for_tracer(call: &Call) -> bool {
+    let [request, ..] = call.arguments;
+    name_of(call) == Some("ptrace") && request == 0
+}
+
 /// Whether a call can wait for something that may never happen: all but those that are known to end soon.
 ///
 /// An interruption is not transparent to each of them (signal(7), "Interruption of system calls"), so a call that is not
-/// known to be harmless is one of them.
+/// known to be harmless is one of them. Some that never wait for long give up all the same when there is a signal: the
+/// verifier of bpf(2) answers EAGAIN, swapoff(2) EINTR.
 pub(super) fn may_block(call: &Call) -> bool {
     const SOON: &[&str] = &[
-        "acct", "add_key", "adjtimex", "bind", "bpf", "brk", "capget", "capset", "chdir", "chmod", "chown", "chroot",
-        "clock_settime", "creat", "delete_module", "dup", "dup2", "dup3", "epoll_create", "epoll_create1", "epoll_ctl",
+        "acct", "adjtimex", "bind", "brk", "capget", "capset", "chdir", "chmod", "chown", "chroot",
+        "clock_settime", "creat", "dup", "dup2", "dup3", "epoll_create", "epoll_create1", "epoll_ctl",
         "eventfd", "eventfd2", "execve", "execveat", "faccessat", "faccessat2", "fanotify_init", "fanotify_mark",
-        "fchdir", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fsetxattr", "fsopen", "fstat", "ftruncate",
-        "getcwd", "getpid", "getppid", "getsockname", "getsockopt", "getuid", "init_module", "inotify_add_watch",
-        "inotify_init", "inotify_init1", "io_uring_register", "io_uring_setup", "kcmp", "kexec_file_load", "kexec_load",
-        "keyctl", "kill", "lchown", "link", "linkat", "listen", "lsetxattr", "lstat", "memfd_create", "memfd_secret",
-        "mkdir", "mkdirat", "mknod", "mknodat", "mmap", "mount", "move_mount", "mprotect", "munmap", "name_to_handle_at",
-        "newfstatat", "open", "open_by_handle_at", "open_tree", "openat", "openat2", "perf_event_open", "personality",
+        "fchdir", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fsetxattr", "fstat", "ftruncate",
+        "getcwd", "getpid", "getppid", "getsockname", "getsockopt", "getuid", "inotify_add_watch",
+        "inotify_init", "inotify_init1", "io_uring_setup", "kcmp", "kexec_file_load", "kexec_load",
+        "kill", "lchown", "link", "linkat", "listen", "lsetxattr", "lstat", "memfd_create", "memfd_secret",
+        "mkdir", "mkdirat", "mknod", "mknodat", "mmap", "mprotect", "munmap", "name_to_handle_at",
+        "newfstatat", "open", "open_by_handle_at", "open_tree", "openat", "openat2", "personality",
         "pidfd_getfd", "pidfd_open", "pidfd_send_signal", "pipe", "pipe2", "pivot_root", "prctl", "prlimit64",
         "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "readlink", "readlinkat", "reboot", "rename",
-        "renameat", "renameat2", "request_key", "rmdir", "seccomp", "setdomainname", "setfsgid", "setfsuid", "setgid",
+        "renameat", "renameat2", "rmdir", "seccomp", "setdomainname", "setfsgid", "setfsuid", "setgid",
         "setgroups", "sethostname", "setns", "setpgid", "setpriority", "setregid", "setresgid", "setresuid", "setreuid",
         "setrlimit", "setsid", "setsockopt", "settimeofday", "setuid", "setxattr", "shmat", "shmget", "signalfd",
-        "signalfd4", "socket", "socketpair", "stat", "statx", "swapoff", "swapon", "symlink", "symlinkat", "tgkill",
+        "signalfd4", "socket", "socketpair", "stat", "statx", "swapon", "symlink", "symlinkat", "tgkill",
         "timerfd_create", "tkill", "truncate", "umask", "umount", "umount2", "unlink", "unlinkat", "unshare",
         "userfaultfd", "utime", "utimensat", "utimes",
     ];
@@ -133,7 +140,7 @@ mod tests {
         for name in ["acct", "openat", "execve", "dup3", "utimes", "socket"] {
             assert!(!may_block(&call(name)), "{name}");
         }
-        for name in ["connect", "accept4", "read", "epoll_wait", "flock", "fcntl", "futex"] {
+        for name in ["connect", "accept4", "read", "epoll_wait", "flock", "fcntl", "futex", "bpf", "swapoff"] {
             assert!(may_block(&call(name)), "{name}");
         }
         assert!(may_block(&Call { nr: SyscallNr(1023), ..call("openat") }));

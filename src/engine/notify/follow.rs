@@ -99,12 +99,16 @@ pub(super) fn follow_through<M: ProducerMemory>(
     let Some((stop, kind)) = wait_patiently(shared, tid) else { return Ok(End::Gone) };
     if kind != StopKind::Trap {
         // A signal or a group-stop comes first. The call begins anew after it, and is notified anew.
+        shared.false_starts.add(tid);
         let _ = stop.detach(signal_of(kind));
         return Ok(End::CutShort);
     }
     shared.restarting.add(tid);
     let end = run_through(shared, tid, stop);
     shared.restarting.remove(tid);
+    if !matches!(end, Some((_, StopKind::Signal(_) | StopKind::Group(_)))) {
+        shared.false_starts.remove(tid);
+    }
     Ok(match end {
         // Interrupted by a signal it has -ERESTARTSYS here: whether it begins anew, the kernel knows.
         Some((stop, StopKind::SyscallExit)) => match stop.call_result() {
@@ -112,6 +116,7 @@ pub(super) fn follow_through<M: ProducerMemory>(
             Err(_) => End::Gone,
         },
         Some((stop, kind)) => {
+            shared.false_starts.add(tid);
             let _ = stop.detach(signal_of(kind));
             End::CutShort
         }

@@ -2,7 +2,7 @@
 //! does what at the moment.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     io,
     os::fd::AsFd,
     sync::{
@@ -22,18 +22,18 @@ use crate::{
     sys::{Pid, Tid, notify::Listener, ptrace, signal::Kick},
 };
 
-/// A set of threads that is nearly always empty, and cheap to ask then.
+/// A set of threads that is nearly always empty, and cheap to ask then: how often each was added to it.
 #[derive(Debug, Default)]
 pub(super) struct FewThreads {
     count: AtomicUsize,
-    set: Mutex<HashSet<Tid>>,
+    set: Mutex<HashMap<Tid, u32>>,
 }
 
 impl FewThreads {
     pub(super) fn add(&self, tid: Tid) {
         let mut set = lock(&self.set);
-        set.insert(tid);
-        // Release: pairs with the Acquire in `has`. Whoever learns of the thread by the kernel, which orders more than
+        *set.entry(tid).or_default() += 1;
+        // Release: pairs with the Acquire in `times`. Whoever learns of the thread by the kernel, which orders more than
         // this, sees the number.
         self.count.store(set.len(), Ordering::Release);
     }
@@ -43,13 +43,16 @@ impl FewThreads {
             return false;
         }
         let mut set = lock(&self.set);
-        let was_there = set.remove(&tid);
+        let was_there = set.remove(&tid).is_some();
         self.count.store(set.len(), Ordering::Release);
         was_there
     }
 
-    pub(super) fn has(&self, tid: Tid) -> bool {
-        self.count.load(Ordering::Acquire) != 0 && lock(&self.set).contains(&tid)
+    pub(super) fn times(&self, tid: Tid) -> u32 {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return 0;
+        }
+        lock(&self.set).get(&tid).copied().unwrap_or(0)
     }
 }
 
@@ -77,6 +80,8 @@ pub(super) struct Shared<M: ProducerMemory> {
     pub(super) restarting: FewThreads,
     /// Threads whose call blocked although it should not.
     pub(super) blocking: FewThreads,
+    /// Threads whose call was to be followed through, but a signal came before it.
+    pub(super) false_starts: FewThreads,
     /// Calls that block and are followed.
     pub(super) blocked: AtomicUsize,
     /// The workload is over, or the engine has failed: every thread ends.
@@ -107,6 +112,7 @@ impl<M: ProducerMemory> Shared<M> {
             is_launching: AtomicBool::new(true),
             restarting: FewThreads::default(),
             blocking: FewThreads::default(),
+            false_starts: FewThreads::default(),
             blocked: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             failure: Mutex::new(None),

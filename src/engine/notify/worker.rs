@@ -20,8 +20,8 @@ use crate::{
     engine::{
         Holds, Stage, Verdict,
         calls::{
-            CLONE_THREAD, EXECVE, clone_flags, clone_record, is_exec, is_fork, may_block, socket_of,
-            waiting_socket,
+            CLONE_THREAD, EXECVE, asks_for_tracer, clone_flags, clone_record, is_exec, is_fork, may_block,
+            socket_of, waiting_socket,
         },
         capture::{Reader, Seen},
         process::{self, capture_process},
@@ -122,7 +122,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
     fn serve(&mut self, notification: Notification, since: Instant, scope: &'scope Scope<'scope, '_>) {
         let (tid, call) = (notification.tid, &notification.call);
         self.done.counters.stops += 1;
-        if self.shared.restarting.has(tid) {
+        if self.shared.restarting.times(tid) != 0 {
             self.shared.listener.let_go(notification.id);
         } else if is_exec(call) {
             self.exec(&notification, since);
@@ -171,6 +171,11 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         }
         let pid = self.shared.book().enter(tid);
         let kept = Kept { notification, since, enter_ns, flags, pid, captures };
+        if asks_for_tracer(&call) || self.shared.false_starts.times(tid) >= limits::FALSE_STARTS_MAX {
+            self.shared.false_starts.remove(tid);
+            self.captures = leave_unfollowed(self.shared, kept, &mut self.done);
+            return;
+        }
         let was_cut_short = self.shared.blocking.remove(tid);
         if was_cut_short || may_block(&call) && !self.is_socket_ready(&kept) {
             self.hand_over(kept, scope);
