@@ -144,8 +144,8 @@ fn run_through<M: ProducerMemory>(
 pub(super) enum Fork {
     /// Both stand still; the child only if it is not gone already.
     Made { parent: Stopped, child: Tid, child_stop: Option<Stopped> },
-    /// It failed, or begins anew after a signal.
-    Failed,
+    /// It failed, or begins anew after a signal, which the thread gets when it is let go.
+    Failed(Stopped, i32),
     /// The thread is gone.
     Gone,
 }
@@ -161,46 +161,55 @@ pub(super) fn follow_fork<M: ProducerMemory>(
         Err(PtraceError::Refused { .. }) => return Err(Denied),
         Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok(Fork::Gone),
     }
+    shared.forks.begin(tid);
     shared.listener.let_go(notification.id);
+    let fork = await_fork(shared, tid);
+    shared.forks.end(tid);
+    Ok(fork)
+}
+
+fn await_fork<M: ProducerMemory>(shared: &Shared<M>, tid: Tid) -> Fork {
     let mut parent: Option<(Stopped, Tid)> = None;
     let mut others: Vec<(Tid, Option<Stopped>)> = Vec::new();
     loop {
         match ptrace::wait_attached() {
             Ok(Some(Waited::Stopped(stop, kind))) if stop.tid() == tid => {
                 if kind != StopKind::Created {
-                    let _ = stop.detach(signal_of(kind));
-                    return Ok(Fork::Failed);
+                    return Fork::Failed(stop, signal_of(kind));
                 }
                 match stop.event_message() {
                     Ok(child) => parent = Some((stop, child)),
-                    Err(_) => return Ok(Fork::Gone),
+                    Err(_) => return Fork::Gone,
                 }
             }
             Ok(Some(Waited::Stopped(stop, _))) => others.push((stop.tid(), Some(stop))),
             Ok(Some(Waited::Ended(ended, status))) => {
                 shared.note_end(ended, status);
                 if ended == tid {
-                    return Ok(Fork::Gone);
+                    return Fork::Gone;
                 }
                 others.push((ended, None));
             }
-            Ok(Some(Waited::NoTracees)) => return Ok(Fork::Gone),
-            // We are watched, and it takes too long: the fork has failed without a word. Or another thread has started a
+            Ok(Some(Waited::NoTracees)) => return Fork::Gone,
+            // We are watched, and it takes too long, or there is a next call: the fork has failed without a word. Or another thread has started a
             // program and taken its id, of which nobody tells us while a child of it is ours.
             Ok(None) if parent.is_none() => {
                 if ptrace::interrupt(tid).is_err() {
-                    return Ok(Fork::Gone);
+                    return Fork::Gone;
+                }
+                if let Some(id) = shared.forks.next_call(tid) {
+                    shared.listener.stop_before(id);
                 }
             }
             Ok(None) => {}
-            Err(_) => return Ok(Fork::Gone),
+            Err(_) => return Fork::Gone,
         }
         if let Some((_, child)) = &parent
             && let Some(at) = others.iter().position(|(other, _)| other == child)
             && let Some((parent, child)) = parent.take()
         {
             let (_, child_stop) = others.swap_remove(at);
-            return Ok(Fork::Made { parent, child, child_stop });
+            return Fork::Made { parent, child, child_stop };
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::sys::eventfd::EventFd;
@@ -19,8 +19,11 @@ use crate::{
     engine::Wanted,
     limits,
     ring::ProducerMemory,
-    sys::{Pid, Tid, notify::Listener, ptrace, signal::Kick},
+    sys::{Pid, Tid, notify::{Listener, Notification}, ptrace, signal::Kick},
 };
+
+/// How long who follows a fork has to hear that it has ended.
+const FORK_KICK_GAP: Duration = Duration::from_micros(50);
 
 /// A set of threads that is nearly always empty, and cheap to ask then: how often each was added to it.
 #[derive(Debug, Default)]
@@ -56,6 +59,48 @@ impl FewThreads {
     }
 }
 
+/// Threads that make a process, and who follows each. A fork that fails, or makes a child that nobody is to trace, ends
+/// without a word: then it is the next call of the thread that tells of it.
+#[derive(Debug, Default)]
+pub(super) struct Forks {
+    count: AtomicUsize,
+    set: Mutex<HashMap<Tid, (Tid, Option<u64>)>>,
+}
+
+impl Forks {
+    /// The calling thread follows the fork of this one.
+    pub(super) fn begin(&self, tid: Tid) {
+        let follower = Tid(nix::unistd::gettid().as_raw());
+        let mut set = lock(&self.set);
+        set.insert(tid, (follower, None));
+        // Release: as in `FewThreads::add`.
+        self.count.store(set.len(), Ordering::Release);
+    }
+
+    /// Before the thread is let go.
+    pub(super) fn end(&self, tid: Tid) {
+        let mut set = lock(&self.set);
+        set.remove(&tid);
+        self.count.store(set.len(), Ordering::Release);
+    }
+
+    /// The thread makes another call, of this notification: tells who must answer it.
+    fn hand_over(&self, tid: Tid, id: u64) -> Option<Tid> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut set = lock(&self.set);
+        let (follower, next) = set.get_mut(&tid)?;
+        *next = Some(id);
+        Some(*follower)
+    }
+
+    /// The next call of the thread, if it is in one.
+    pub(super) fn next_call(&self, tid: Tid) -> Option<u64> {
+        lock(&self.set).get(&tid).and_then(|&(_, next)| next)
+    }
+}
+
 /// What one worker does, for whoever watches that it gets on.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
@@ -82,6 +127,8 @@ pub(super) struct Shared<M: ProducerMemory> {
     pub(super) blocking: FewThreads,
     /// Threads whose call was to be followed through, but a signal came before it.
     pub(super) false_starts: FewThreads,
+    /// Threads whose fork is followed.
+    pub(super) forks: Forks,
     /// Calls that block and are followed.
     pub(super) blocked: AtomicUsize,
     /// The workload is over, or the engine has failed: every thread ends.
@@ -113,6 +160,7 @@ impl<M: ProducerMemory> Shared<M> {
             restarting: FewThreads::default(),
             blocking: FewThreads::default(),
             false_starts: FewThreads::default(),
+            forks: Forks::default(),
             blocked: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -127,6 +175,22 @@ impl<M: ProducerMemory> Shared<M> {
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book<M>> {
         lock(&self.book)
+    }
+
+    /// Whether this call is left to whoever follows the fork that the thread made before, which has ended: he lets go of
+    /// the thread, and it begins the call anew.
+    pub(super) fn is_after_fork(&self, notification: &Notification) -> bool {
+        let (tid, id) = (notification.tid, notification.id);
+        let Some(follower) = self.forks.hand_over(tid, id) else { return false };
+        // A kick is lost on who does not wait yet. If all are, the watch over the workers makes up for them.
+        for _ in 0..limits::FORK_KICKS_MAX {
+            self.kick.kick(follower);
+            std::thread::sleep(FORK_KICK_GAP);
+            if self.forks.next_call(tid) != Some(id) {
+                break;
+            }
+        }
+        true
     }
 
     /// A thread that was attached to has ended, with this wait status (wait(2)).

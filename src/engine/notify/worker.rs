@@ -124,6 +124,8 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         self.done.counters.stops += 1;
         if self.shared.restarting.times(tid) != 0 {
             self.shared.listener.let_go(notification.id);
+        } else if self.shared.is_after_fork(&notification) {
+            // It will be notified again.
         } else if is_exec(call) {
             self.exec(&notification, since);
         } else if self.shared.is_launching.load(Ordering::Acquire) {
@@ -336,11 +338,13 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 }
                 self.done.counters.note_gone(parent.detach(0).is_err());
             }
-            Ok(Fork::Failed) if is_wanted => {
-                kept.flags = kept.flags.with(RecordFlags::UNFOLLOWED);
-                write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
+            Ok(Fork::Failed(stop, signal)) => {
+                if is_wanted {
+                    kept.flags = kept.flags.with(RecordFlags::UNFOLLOWED);
+                    write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
+                }
+                self.done.counters.note_gone(stop.detach(signal).is_err());
             }
-            Ok(Fork::Failed) => {}
             Ok(Fork::Gone) => self.done.counters.tracees_gone += 1,
             Err(Denied) => {
                 shared.listener.let_go(notification.id);
@@ -398,7 +402,10 @@ fn follow_kept<M: ProducerMemory>(
 /// Lets a call go whose result cannot be learnt, and writes what is known of it.
 fn leave_unfollowed<M: ProducerMemory>(shared: &Shared<M>, kept: Kept, done: &mut Done) -> CaptureBuffer {
     done.counters.calls_unfollowed += 1;
-    write_result(shared, &kept, 0, RecordFlags::NO_RESULT.with(RecordFlags::UNFOLLOWED));
+    // This one fails for nobody but who is traced already, and readers pass over what has no result.
+    let unknown =
+        if asks_for_tracer(&kept.notification.call) { RecordFlags::default() } else { RecordFlags::NO_RESULT };
+    write_result(shared, &kept, 0, unknown.with(RecordFlags::UNFOLLOWED));
     shared.listener.let_go(kept.notification.id);
     done.holds.note(Stage::Kept, kept.since);
     shared.book().leave(kept.pid);
