@@ -123,8 +123,9 @@ impl Kick {
 
     /// Interrupts the call in which a thread of ours is. One that is in none is not interrupted later.
     pub fn kick(self, tid: Tid) {
+        let pid = nix::unistd::getpid().as_raw();
         // SAFETY: tgkill takes integers; a thread that is gone only makes it fail.
-        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid.0, self.0) };
+        unsafe { libc::syscall(libc::SYS_tgkill, pid, tid.0, self.0) };
     }
 }
 

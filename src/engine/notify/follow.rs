@@ -150,22 +150,21 @@ pub(super) enum Fork {
     Gone,
 }
 
-/// Attaches to a thread and lets it make a process.
+/// Attaches to a thread and lets it make a process. Gives also a call that the caller has to look at instead of others.
 pub(super) fn follow_fork<M: ProducerMemory>(
     shared: &Shared<M>,
     notification: &Notification,
-) -> Result<Fork, Denied> {
+) -> Result<(Fork, Option<Notification>), Denied> {
     let tid = notification.tid;
     match ptrace::seize_for(tid, Watch::Fork) {
         Ok(()) => {}
         Err(PtraceError::Refused { .. }) => return Err(Denied),
-        Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok(Fork::Gone),
+        Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok((Fork::Gone, None)),
     }
     shared.forks.begin(tid);
     shared.listener.let_go(notification.id);
     let fork = await_fork(shared, tid);
-    shared.forks.end(tid);
-    Ok(fork)
+    Ok((fork, shared.forks.end(tid)))
 }
 
 fn await_fork<M: ProducerMemory>(shared: &Shared<M>, tid: Tid) -> Fork {
@@ -197,8 +196,8 @@ fn await_fork<M: ProducerMemory>(shared: &Shared<M>, tid: Tid) -> Fork {
                 if ptrace::interrupt(tid).is_err() {
                     return Fork::Gone;
                 }
-                if let Some(id) = shared.forks.next_call(tid) {
-                    shared.listener.stop_before(id);
+                if let Some(next) = shared.forks.take_next(tid) {
+                    shared.listener.stop_before(next.id);
                 }
             }
             Ok(None) => {}

@@ -64,7 +64,7 @@ impl FewThreads {
 #[derive(Debug, Default)]
 pub(super) struct Forks {
     count: AtomicUsize,
-    set: Mutex<HashMap<Tid, (Tid, Option<u64>)>>,
+    set: Mutex<HashMap<Tid, (Tid, Option<Notification>)>>,
 }
 
 impl Forks {
@@ -77,27 +77,33 @@ impl Forks {
         self.count.store(set.len(), Ordering::Release);
     }
 
-    /// Before the thread is let go.
-    pub(super) fn end(&self, tid: Tid) {
+    /// Before the thread is let go. Gives its next call if nobody has taken it: it is that of another thread, which has
+    /// taken the id.
+    pub(super) fn end(&self, tid: Tid) -> Option<Notification> {
         let mut set = lock(&self.set);
-        set.remove(&tid);
+        let (_, next) = set.remove(&tid)?;
         self.count.store(set.len(), Ordering::Release);
+        next
     }
 
     /// The thread makes another call, of this notification: tells who must answer it.
-    fn hand_over(&self, tid: Tid, id: u64) -> Option<Tid> {
+    fn hand_over(&self, notification: &Notification) -> Option<Tid> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
         let mut set = lock(&self.set);
-        let (follower, next) = set.get_mut(&tid)?;
-        *next = Some(id);
+        let (follower, next) = set.get_mut(&notification.tid)?;
+        *next = Some(*notification);
         Some(*follower)
     }
 
-    /// The next call of the thread, if it is in one.
-    pub(super) fn next_call(&self, tid: Tid) -> Option<u64> {
-        lock(&self.set).get(&tid).and_then(|&(_, next)| next)
+    /// Takes the next call of the thread, if it is in one.
+    pub(super) fn take_next(&self, tid: Tid) -> Option<Notification> {
+        lock(&self.set).get_mut(&tid).and_then(|(_, next)| next.take())
+    }
+
+    fn has_next(&self, tid: Tid) -> bool {
+        lock(&self.set).get(&tid).is_some_and(|(_, next)| next.is_some())
     }
 }
 
@@ -180,13 +186,12 @@ impl<M: ProducerMemory> Shared<M> {
     /// Whether this call is left to whoever follows the fork that the thread made before, which has ended: he lets go of
     /// the thread, and it begins the call anew.
     pub(super) fn is_after_fork(&self, notification: &Notification) -> bool {
-        let (tid, id) = (notification.tid, notification.id);
-        let Some(follower) = self.forks.hand_over(tid, id) else { return false };
+        let Some(follower) = self.forks.hand_over(notification) else { return false };
         // A kick is lost on who does not wait yet. If all are, the watch over the workers makes up for them.
         for _ in 0..limits::FORK_KICKS_MAX {
             self.kick.kick(follower);
             std::thread::sleep(FORK_KICK_GAP);
-            if self.forks.next_call(tid) != Some(id) {
+            if !self.forks.has_next(notification.tid) {
                 break;
             }
         }

@@ -85,6 +85,8 @@ pub(super) struct Worker<'s, M: ProducerMemory> {
     captures: CaptureBuffer,
     exec_captures: CaptureBuffer,
     done: Done,
+    /// A call that has been received by another worker and is this one's.
+    next: Option<Notification>,
 }
 
 impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
@@ -102,6 +104,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
             ),
             done: Done::default(),
+            next: None,
         }
     }
 
@@ -110,7 +113,8 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         self.shared.kick.receive();
         self.shared.occupy(self.slot, Tid(nix::unistd::gettid().as_raw()));
         while !self.shared.is_over() {
-            match self.shared.listener.receive() {
+            let received = self.next.take().map(Received::Call).map_or_else(|| self.shared.listener.receive(), Ok);
+            match received {
                 Ok(Received::Call(notification)) => self.serve(notification, Instant::now(), scope),
                 Ok(Received::Nothing) => {}
                 Err(error) => self.shared.fail(error),
@@ -324,7 +328,12 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         let captures = CaptureBuffer::with_capacity(0);
         let mut kept =
             Kept { notification: *notification, since, enter_ns, flags: RecordFlags::default(), pid, captures };
-        match follow_fork(shared, notification) {
+        let (fork, next) = match follow_fork(shared, notification) {
+            Ok((fork, next)) => (Ok(fork), next),
+            Err(denied) => (Err(denied), None),
+        };
+        self.next = next;
+        match fork {
             Ok(Fork::Made { parent, child, child_stop }) => {
                 let record = clone_record(clock::wall_ns(), (tid, pid), (child, Pid(child.0)), flags.unwrap_or(0));
                 let record = RecordHeader { abi: call.abi.code(), number: call.nr, ..record };
