@@ -95,6 +95,13 @@ pub const BLOCKED_CALLS_MAX: usize = 256;
 /// How long the processes of a workload are killed again and again because they fork meanwhile.
 pub const KILL_MS_MAX: u64 = 10_000;
 
+/// Times that a call which is followed may begin anew because a signal came before it: then it is let go unfollowed, or
+/// signals that come often enough would keep it from beginning at all.
+pub const FALSE_STARTS_MAX: u32 = 8;
+
+/// Times that who follows a fork is told that it has ended without a word, before that is left to the watch over all.
+pub const FORK_KICKS_MAX: u32 = 20;
+
 /// How long a thread of the notify engine may wait for a call that should not block until another one receives calls in
 /// its place.
 pub const STALL_MS: u64 = 20;

@@ -46,17 +46,22 @@ pub(super) fn is_fork(call: &Call) -> bool {
     matches!(name_of(call), Some("fork" | "vfork" | "clone" | "clone3"))
 }
 
+/// Whether the caller asks to be traced by its parent (PTRACE_TRACEME), which is refused while we are attached to it.
+pub(super) fn asks_for_tracer(call: &Call) -> bool {
+    let [request, ..] = call.arguments;
+    name_of(call) == Some("ptrace") && request == 0
+}
+
 /// Whether a call can wait for something that may never happen: all but those that are known to end soon.
 ///
 /// An interruption is not transparent to each of them (signal(7), "Interruption of system calls"), so a call that is not
-/// known to be harmless is one of them.
+/// known to be harmless is one of them. Some that never wait for long give up all the same when there is a signal: the
+/// verifier of bpf(2) answers EAGAIN, swapoff(2) EINTR.
 pub(super) fn may_block(call: &Call) -> bool {
     const SOON: &[&str] = &[
         "acct",
-        "add_key",
         "adjtimex",
         "bind",
-        "bpf",
         "brk",
         "capget",
         "capset",
@@ -66,7 +71,6 @@ pub(super) fn may_block(call: &Call) -> bool {
         "chroot",
         "clock_settime",
         "creat",
-        "delete_module",
         "dup",
         "dup2",
         "dup3",
@@ -88,7 +92,6 @@ pub(super) fn may_block(call: &Call) -> bool {
         "fchown",
         "fchownat",
         "fsetxattr",
-        "fsopen",
         "fstat",
         "ftruncate",
         "getcwd",
@@ -97,16 +100,13 @@ pub(super) fn may_block(call: &Call) -> bool {
         "getsockname",
         "getsockopt",
         "getuid",
-        "init_module",
         "inotify_add_watch",
         "inotify_init",
         "inotify_init1",
-        "io_uring_register",
         "io_uring_setup",
         "kcmp",
         "kexec_file_load",
         "kexec_load",
-        "keyctl",
         "kill",
         "lchown",
         "link",
@@ -121,8 +121,6 @@ pub(super) fn may_block(call: &Call) -> bool {
         "mknod",
         "mknodat",
         "mmap",
-        "mount",
-        "move_mount",
         "mprotect",
         "munmap",
         "name_to_handle_at",
@@ -132,7 +130,6 @@ pub(super) fn may_block(call: &Call) -> bool {
         "open_tree",
         "openat",
         "openat2",
-        "perf_event_open",
         "personality",
         "pidfd_getfd",
         "pidfd_open",
@@ -152,7 +149,6 @@ pub(super) fn may_block(call: &Call) -> bool {
         "rename",
         "renameat",
         "renameat2",
-        "request_key",
         "rmdir",
         "seccomp",
         "setdomainname",
@@ -182,7 +178,6 @@ pub(super) fn may_block(call: &Call) -> bool {
         "socketpair",
         "stat",
         "statx",
-        "swapoff",
         "swapon",
         "symlink",
         "symlinkat",
@@ -260,7 +255,8 @@ mod tests {
         for name in ["acct", "openat", "execve", "dup3", "utimes", "socket"] {
             assert!(!may_block(&call(name)), "{name}");
         }
-        for name in ["connect", "accept4", "read", "epoll_wait", "flock", "fcntl", "futex"] {
+        for name in ["connect", "accept4", "read", "epoll_wait", "flock", "fcntl", "futex", "bpf", "swapoff"]
+        {
             assert!(may_block(&call(name)), "{name}");
         }
         assert!(may_block(&Call { nr: SyscallNr(1023), ..call("openat") }));

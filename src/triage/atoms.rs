@@ -160,7 +160,13 @@ impl Claim {
                 let is_wide = |test| matches!(test, &TextTest::StartsWith(_) | &TextTest::Below(_));
                 if tests.iter().any(is_wide) { 10 } else { 1 }
             }
-            Self::Name { is_negated, .. } => if *is_negated { 1000 } else { 20 },
+            Self::Name { is_negated, .. } => {
+                if *is_negated {
+                    1000
+                } else {
+                    20
+                }
+            }
         }
     }
 }

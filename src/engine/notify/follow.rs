@@ -99,12 +99,16 @@ pub(super) fn follow_through<M: ProducerMemory>(
     let Some((stop, kind)) = wait_patiently(shared, tid) else { return Ok(End::Gone) };
     if kind != StopKind::Trap {
         // A signal or a group-stop comes first. The call begins anew after it, and is notified anew.
+        shared.false_starts.add(tid);
         let _ = stop.detach(signal_of(kind));
         return Ok(End::CutShort);
     }
     shared.restarting.add(tid);
     let end = run_through(shared, tid, stop);
     shared.restarting.remove(tid);
+    if !matches!(end, Some((_, StopKind::Signal(_) | StopKind::Group(_)))) {
+        shared.false_starts.remove(tid);
+    }
     Ok(match end {
         // Interrupted by a signal it has -ERESTARTSYS here: whether it begins anew, the kernel knows.
         Some((stop, StopKind::SyscallExit)) => match stop.call_result() {
@@ -112,6 +116,7 @@ pub(super) fn follow_through<M: ProducerMemory>(
             Err(_) => End::Gone,
         },
         Some((stop, kind)) => {
+            shared.false_starts.add(tid);
             let _ = stop.detach(signal_of(kind));
             End::CutShort
         }
@@ -144,63 +149,71 @@ fn run_through<M: ProducerMemory>(
 pub(super) enum Fork {
     /// Both stand still; the child only if it is not gone already.
     Made { parent: Stopped, child: Tid, child_stop: Option<Stopped> },
-    /// It failed, or begins anew after a signal.
-    Failed,
+    /// It failed, or begins anew after a signal, which the thread gets when it is let go.
+    Failed(Stopped, i32),
     /// The thread is gone.
     Gone,
 }
 
-/// Attaches to a thread and lets it make a process.
+/// Attaches to a thread and lets it make a process. Gives also a call that the caller has to look at instead of others.
 pub(super) fn follow_fork<M: ProducerMemory>(
     shared: &Shared<M>,
     notification: &Notification,
-) -> Result<Fork, Denied> {
+) -> Result<(Fork, Option<Notification>), Denied> {
     let tid = notification.tid;
     match ptrace::seize_for(tid, Watch::Fork) {
         Ok(()) => {}
         Err(PtraceError::Refused { .. }) => return Err(Denied),
-        Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok(Fork::Gone),
+        Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok((Fork::Gone, None)),
     }
+    shared.forks.begin(tid);
     shared.listener.let_go(notification.id);
+    let fork = await_fork(shared, tid);
+    Ok((fork, shared.forks.end(tid)))
+}
+
+fn await_fork<M: ProducerMemory>(shared: &Shared<M>, tid: Tid) -> Fork {
     let mut parent: Option<(Stopped, Tid)> = None;
     let mut others: Vec<(Tid, Option<Stopped>)> = Vec::new();
     loop {
         match ptrace::wait_attached() {
             Ok(Some(Waited::Stopped(stop, kind))) if stop.tid() == tid => {
                 if kind != StopKind::Created {
-                    let _ = stop.detach(signal_of(kind));
-                    return Ok(Fork::Failed);
+                    return Fork::Failed(stop, signal_of(kind));
                 }
                 match stop.event_message() {
                     Ok(child) => parent = Some((stop, child)),
-                    Err(_) => return Ok(Fork::Gone),
+                    Err(_) => return Fork::Gone,
                 }
             }
             Ok(Some(Waited::Stopped(stop, _))) => others.push((stop.tid(), Some(stop))),
             Ok(Some(Waited::Ended(ended, status))) => {
                 shared.note_end(ended, status);
                 if ended == tid {
-                    return Ok(Fork::Gone);
+                    return Fork::Gone;
                 }
                 others.push((ended, None));
             }
-            Ok(Some(Waited::NoTracees)) => return Ok(Fork::Gone),
-            // We are watched, and it takes too long: the fork has failed without a word. Or another thread has started a
+            Ok(Some(Waited::NoTracees)) => return Fork::Gone,
+            // We are watched, and it takes too long, or there is a next call: the fork has failed without a word. Or another thread has started a
             // program and taken its id, of which nobody tells us while a child of it is ours.
             Ok(None) if parent.is_none() => {
                 if ptrace::interrupt(tid).is_err() {
-                    return Ok(Fork::Gone);
+                    return Fork::Gone;
+                }
+                if let Some(next) = shared.forks.take_next(tid) {
+                    shared.listener.stop_before(next.id);
                 }
             }
             Ok(None) => {}
-            Err(_) => return Ok(Fork::Gone),
+            Err(_) => return Fork::Gone,
         }
         if let Some((_, child)) = &parent
             && let Some(at) = others.iter().position(|(other, _)| other == child)
             && let Some((parent, child)) = parent.take()
         {
             let (_, child_stop) = others.swap_remove(at);
-            return Ok(Fork::Made { parent, child, child_stop });
+            return Fork::Made { parent, child, child_stop };
         }
     }
 }

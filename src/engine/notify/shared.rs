@@ -2,14 +2,14 @@
 //! does what at the moment.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     io,
     os::fd::AsFd,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::sys::eventfd::EventFd;
@@ -19,21 +19,30 @@ use crate::{
     engine::Wanted,
     limits,
     ring::ProducerMemory,
-    sys::{Pid, Tid, guard::Guarded, notify::Listener, ptrace, signal::Kick},
+    sys::{
+        Pid, Tid,
+        guard::Guarded,
+        notify::{Listener, Notification},
+        ptrace,
+        signal::Kick,
+    },
 };
 
-/// A set of threads that is nearly always empty, and cheap to ask then.
+/// How long who follows a fork has to hear that it has ended.
+const FORK_KICK_GAP: Duration = Duration::from_micros(50);
+
+/// A set of threads that is nearly always empty, and cheap to ask then: how often each was added to it.
 #[derive(Debug, Default)]
 pub(super) struct FewThreads {
     count: AtomicUsize,
-    set: Mutex<HashSet<Tid>>,
+    set: Mutex<HashMap<Tid, u32>>,
 }
 
 impl FewThreads {
     pub(super) fn add(&self, tid: Tid) {
         let mut set = lock(&self.set);
-        set.insert(tid);
-        // Release: pairs with the Acquire in `has`. Whoever learns of the thread by the kernel, which orders more than
+        *set.entry(tid).or_default() += 1;
+        // Release: pairs with the Acquire in `times`. Whoever learns of the thread by the kernel, which orders more than
         // this, sees the number.
         self.count.store(set.len(), Ordering::Release);
     }
@@ -43,13 +52,64 @@ impl FewThreads {
             return false;
         }
         let mut set = lock(&self.set);
-        let was_there = set.remove(&tid);
+        let was_there = set.remove(&tid).is_some();
         self.count.store(set.len(), Ordering::Release);
         was_there
     }
 
-    pub(super) fn has(&self, tid: Tid) -> bool {
-        self.count.load(Ordering::Acquire) != 0 && lock(&self.set).contains(&tid)
+    pub(super) fn times(&self, tid: Tid) -> u32 {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return 0;
+        }
+        lock(&self.set).get(&tid).copied().unwrap_or(0)
+    }
+}
+
+/// Threads that make a process, and who follows each. A fork that fails, or makes a child that nobody is to trace, ends
+/// without a word: then it is the next call of the thread that tells of it.
+#[derive(Debug, Default)]
+pub(super) struct Forks {
+    count: AtomicUsize,
+    set: Mutex<HashMap<Tid, (Tid, Option<Notification>)>>,
+}
+
+impl Forks {
+    /// The calling thread follows the fork of this one.
+    pub(super) fn begin(&self, tid: Tid) {
+        let follower = Tid(nix::unistd::gettid().as_raw());
+        let mut set = lock(&self.set);
+        set.insert(tid, (follower, None));
+        // Release: as in `FewThreads::add`.
+        self.count.store(set.len(), Ordering::Release);
+    }
+
+    /// Before the thread is let go. Gives its next call if nobody has taken it: it is that of another thread, which has
+    /// taken the id.
+    pub(super) fn end(&self, tid: Tid) -> Option<Notification> {
+        let mut set = lock(&self.set);
+        let (_, next) = set.remove(&tid)?;
+        self.count.store(set.len(), Ordering::Release);
+        next
+    }
+
+    /// The thread makes another call, of this notification: tells who must answer it.
+    fn hand_over(&self, notification: &Notification) -> Option<Tid> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut set = lock(&self.set);
+        let (follower, next) = set.get_mut(&notification.tid)?;
+        *next = Some(*notification);
+        Some(*follower)
+    }
+
+    /// Takes the next call of the thread, if it is in one.
+    pub(super) fn take_next(&self, tid: Tid) -> Option<Notification> {
+        lock(&self.set).get_mut(&tid).and_then(|(_, next)| next.take())
+    }
+
+    fn has_next(&self, tid: Tid) -> bool {
+        lock(&self.set).get(&tid).is_some_and(|(_, next)| next.is_some())
     }
 }
 
@@ -81,6 +141,10 @@ pub(super) struct Shared<M: ProducerMemory> {
     pub(super) restarting: FewThreads,
     /// Threads whose call blocked although it should not.
     pub(super) blocking: FewThreads,
+    /// Threads whose call was to be followed through, but a signal came before it.
+    pub(super) false_starts: FewThreads,
+    /// Threads whose fork is followed.
+    pub(super) forks: Forks,
     /// Calls that block and are followed.
     pub(super) blocked: AtomicUsize,
     /// The workload is over, or the engine has failed: every thread ends.
@@ -114,6 +178,8 @@ impl<M: ProducerMemory> Shared<M> {
             root_status: OnceLock::new(),
             restarting: FewThreads::default(),
             blocking: FewThreads::default(),
+            false_starts: FewThreads::default(),
+            forks: Forks::default(),
             blocked: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -128,6 +194,21 @@ impl<M: ProducerMemory> Shared<M> {
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book<M>> {
         lock(&self.book)
+    }
+
+    /// Whether this call is left to whoever follows the fork that the thread made before, which has ended: he lets go of
+    /// the thread, and it begins the call anew.
+    pub(super) fn is_after_fork(&self, notification: &Notification) -> bool {
+        let Some(follower) = self.forks.hand_over(notification) else { return false };
+        // A kick is lost on who does not wait yet. If all are, the watch over the workers makes up for them.
+        for _ in 0..limits::FORK_KICKS_MAX {
+            self.kick.kick(follower);
+            std::thread::sleep(FORK_KICK_GAP);
+            if !self.forks.has_next(notification.tid) {
+                break;
+            }
+        }
+        true
     }
 
     /// A thread that was attached to has ended, with this wait status (wait(2)).

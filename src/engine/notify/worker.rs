@@ -16,8 +16,8 @@ use crate::{
     engine::{
         Holds, Stage, Verdict,
         calls::{
-            CLONE_THREAD, EXECVE, clone_flags, clone_record, is_exec, is_fork, may_block, socket_of,
-            waiting_socket,
+            CLONE_THREAD, EXECVE, asks_for_tracer, clone_flags, clone_record, is_exec, is_fork, may_block,
+            socket_of, waiting_socket,
         },
         capture::{Reader, Seen},
         process::{self, capture_process},
@@ -81,6 +81,8 @@ pub(super) struct Worker<'s, M: ProducerMemory> {
     captures: CaptureBuffer,
     exec_captures: CaptureBuffer,
     done: Done,
+    /// A call that has been received by another worker and is this one's.
+    next: Option<Notification>,
 }
 
 impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
@@ -98,6 +100,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
             ),
             done: Done::default(),
+            next: None,
         }
     }
 
@@ -106,7 +109,8 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         self.shared.kick.receive();
         self.shared.occupy(self.slot, Tid(nix::unistd::gettid().as_raw()));
         while !self.shared.is_over() {
-            match self.shared.listener.receive() {
+            let handed = self.next.take().map(Received::Call);
+            match handed.map_or_else(|| self.shared.listener.receive(), Ok) {
                 Ok(Received::Call(notification)) => {
                     let board = self.shared.guarded.as_ref().map(|guarded| &guarded.board);
                     board.inspect(|board| board.note_received(self.slot, notification.id));
@@ -123,8 +127,10 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
     fn serve(&mut self, notification: Notification, since: Instant, scope: &'scope Scope<'scope, '_>) {
         let (tid, call) = (notification.tid, &notification.call);
         self.done.counters.stops += 1;
-        if self.shared.restarting.has(tid) {
+        if self.shared.restarting.times(tid) != 0 {
             self.shared.listener.let_go(notification.id);
+        } else if self.shared.is_after_fork(&notification) {
+            // It will be notified again.
         } else if is_exec(call) {
             self.exec(&notification, since);
         } else if self.shared.is_launching.load(Ordering::Acquire) {
@@ -172,6 +178,11 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         }
         let pid = self.shared.book().enter(tid);
         let kept = Kept { notification, since, enter_ns, flags, pid, captures };
+        if asks_for_tracer(&call) || self.shared.false_starts.times(tid) >= limits::FALSE_STARTS_MAX {
+            self.shared.false_starts.remove(tid);
+            self.captures = leave_unfollowed(self.shared, kept, &mut self.done);
+            return;
+        }
         let was_cut_short = self.shared.blocking.remove(tid);
         if was_cut_short || may_block(&call) && !self.is_socket_ready(&kept) {
             self.hand_over(kept, scope);
@@ -326,7 +337,12 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             pid,
             captures,
         };
-        match follow_fork(shared, notification) {
+        let (fork, next) = match follow_fork(shared, notification) {
+            Ok((fork, next)) => (Ok(fork), next),
+            Err(denied) => (Err(denied), None),
+        };
+        self.next = next;
+        match fork {
             Ok(Fork::Made { parent, child, child_stop }) => {
                 let record =
                     clone_record(clock::wall_ns(), (tid, pid), (child, Pid(child.0)), flags.unwrap_or(0));
@@ -341,11 +357,13 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 }
                 self.done.counters.note_gone(parent.detach(0).is_err());
             }
-            Ok(Fork::Failed) if is_wanted => {
-                kept.flags = kept.flags.with(RecordFlags::UNFOLLOWED);
-                write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
+            Ok(Fork::Failed(stop, signal)) => {
+                if is_wanted {
+                    kept.flags = kept.flags.with(RecordFlags::UNFOLLOWED);
+                    write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
+                }
+                self.done.counters.note_gone(stop.detach(signal).is_err());
             }
-            Ok(Fork::Failed) => {}
             Ok(Fork::Gone) => self.done.counters.tracees_gone += 1,
             Err(Denied) => {
                 shared.listener.let_go(notification.id);
@@ -403,7 +421,13 @@ fn follow_kept<M: ProducerMemory>(
 /// Lets a call go whose result cannot be learnt, and writes what is known of it.
 fn leave_unfollowed<M: ProducerMemory>(shared: &Shared<M>, kept: Kept, done: &mut Done) -> CaptureBuffer {
     done.counters.calls_unfollowed += 1;
-    write_result(shared, &kept, 0, RecordFlags::NO_RESULT.with(RecordFlags::UNFOLLOWED));
+    // This one fails for nobody but who is traced already, and readers pass over what has no result.
+    let unknown = if asks_for_tracer(&kept.notification.call) {
+        RecordFlags::default()
+    } else {
+        RecordFlags::NO_RESULT
+    };
+    write_result(shared, &kept, 0, unknown.with(RecordFlags::UNFOLLOWED));
     shared.listener.let_go(kept.notification.id);
     done.holds.note(Stage::Kept, kept.since);
     shared.book().leave(kept.pid);
