@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The rules are one rule on one path, so that it is known which opens are dropped and which are kept. It prints a
-//! Markdown table of ratios to native. A round begins when the machine is quiet, or when it was not for too long; how
-//! quiet it was is told below the table. A row that the machine cannot make, and strace where it is missing, is left out
+//! Markdown table of ratios to native. A run waits for a quiet machine, and is made again if it was not quiet meanwhile,
+//! for a bounded time; what others took of the CPUs is told below the table. A row that the machine cannot make, and strace where it is missing, is left out
 //! with the reason.
 
 mod figures;
@@ -20,28 +20,29 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Command},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use figures::{printed, spread};
+use nix::sys::resource::{UsageWho, getrusage};
 use tempfile::TempDir;
 
 /// Rounds of a row. Odd, so that the median is a run.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 7;
 const ROUNDS_QUICK: usize = 3;
 
 /// So many times less work in a quick run.
 const QUICK: u32 = 5;
 
-/// The share of the CPUs' time that is idle on a quiet machine.
-const QUIET: f64 = 0.9;
+/// The share of the CPUs' time that others may take on a quiet machine.
+const FOREIGN_MAX: f64 = 0.1;
 
 /// How long it is looked whether the machine is quiet.
-const LOOK: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(200);
 
-/// How long all rounds together wait for that.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// From the start on runs wait so long for a quiet machine, and are made again where it was not.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The ways to run the work, after native.
 const WAYS: [(&str, &[&str]); 4] = [
@@ -83,21 +84,21 @@ const fn row(
 }
 
 const fn quota(names: (&'static str, &'static str), millicpus: u32) -> Row {
-    Row { quota: Some(millicpus), ..row(names, ("busy", 15_000), Argument::Dropped) }
+    Row { quota: Some(millicpus), ..row(names, ("busy", 10_000), Argument::Dropped) }
 }
 
 const ROWS: [Row; 12] = [
-    row(("missing", "open of a missing path"), ("open", 20_000), Argument::Text("/nonexistent/missing")),
-    row(("dropped", "open of a dropped path"), ("open", 20_000), Argument::Dropped),
-    row(("kept", "open of a kept path"), ("open", 10_000), Argument::Kept),
-    row(("threads", "a thread"), ("threads", 3_000), Argument::Text("")),
-    row(("programs", "fork and exec"), ("programs", 300), Argument::Text("")),
-    row(("storm", "open by 4 threads in a storm of signals"), ("storm", 10_000), Argument::Dropped),
-    row(("pair", "open and 20 us of computing, by 2 processes"), ("pair", 10_000), Argument::Dropped),
+    row(("missing", "open of a missing path"), ("open", 10_000), Argument::Text("/nonexistent/missing")),
+    row(("dropped", "open of a dropped path"), ("open", 10_000), Argument::Dropped),
+    row(("kept", "open of a kept path"), ("open", 5_000), Argument::Kept),
+    row(("threads", "a thread"), ("threads", 2_000), Argument::Text("")),
+    row(("programs", "fork and exec"), ("programs", 200), Argument::Text("")),
+    row(("storm", "open by 4 threads in a storm of signals"), ("storm", 4_000), Argument::Dropped),
+    row(("pair", "open and 20 us of computing, by 2 processes"), ("pair", 5_000), Argument::Dropped),
     quota(("quota-0.25", "open and 20 us of computing, 0.25 CPU"), 250),
     quota(("quota-0.5", "the same, 0.5 CPU"), 500),
     quota(("quota-1", "the same, 1 CPU"), 1000),
-    row(("idle", "open beside 5,000 idle threads"), ("idle", 5_000), Argument::Dropped),
+    row(("idle", "open beside 5,000 idle threads"), ("idle", 2_000), Argument::Dropped),
     row(("launch", "a program that bash starts"), ("command", 300), Argument::Text("for i in {1..COUNT}; do /bin/true; done")),
 ];
 
@@ -108,7 +109,7 @@ fn main() -> Result<()> {
     println!("{}; {rounds} rounds by turns; median (lower to upper quartile)\n", machine());
     println!("| | native, us | {} |", WAYS.map(|(title, _)| title).join(" | "));
     println!("|---|{}", "---|".repeat(WAYS.len() + 1));
-    let mut quiet = Quiet { left: PATIENCE, idle: Vec::new() };
+    let mut quiet = Quiet { until: Instant::now() + PATIENCE, foreign: Vec::new() };
     for row in given.rows() {
         let count = if given.is_quick { row.count / QUICK } else { row.count };
         let cells = match row.quota.map(Quota::new).transpose() {
@@ -117,8 +118,8 @@ fn main() -> Result<()> {
         };
         println!("| {} | {} |", row.title, cells.join(" | "));
     }
-    if !quiet.idle.is_empty() {
-        println!("\nIdle share of the CPUs before a round, in per cent: {}", spread(&mut quiet.idle, 0)?);
+    if !quiet.foreign.is_empty() {
+        println!("\nShare of the CPUs that others took, in per cent of a run: {}", spread(&mut quiet.foreign, 1)?);
     }
     if bench.strace.is_none() {
         println!("\nNo strace in PATH.");
@@ -200,15 +201,14 @@ impl Bench {
             Ok(ns / 1000.0 / f64::from(count))
         };
         for round in 0..=rounds {
-            quiet.wait()?;
-            let bare = run(&[])?;
+            let bare = quiet.run(|| run(&[]))?;
             // The first round warms caches and is not counted.
             let is_counted = round > 0;
             native.extend(is_counted.then_some(bare));
             for ((title, flags), ratios) in WAYS.iter().zip(&mut ratios) {
                 if let Some(words) = self.words(title, flags) {
                     let words: Vec<&OsStr> = words.iter().map(AsRef::as_ref).collect();
-                    let ratio = run(&words)? / bare;
+                    let ratio = quiet.run(|| run(&words))? / bare;
                     ratios.extend(is_counted.then_some(ratio));
                 }
             }
@@ -243,34 +243,48 @@ impl Bench {
     }
 }
 
-/// Whether the machine is quiet.
+/// Whether the machine is quiet, and has been during a run.
 struct Quiet {
-    /// How long may still be waited for it.
-    left: Duration,
-    /// How idle it was when the rounds began, in per cent.
-    idle: Vec<f64>,
+    /// Until when runs wait for it, and are repeated for it.
+    until: Instant,
+    /// What others took of the CPUs during the runs that count, in per cent.
+    foreign: Vec<f64>,
 }
 
 impl Quiet {
-    /// Waits for it, within bounds.
-    fn wait(&mut self) -> Result<()> {
+    /// Waits until the machine is quiet, runs, and runs anew if it has not been quiet meanwhile.
+    fn run(&mut self, mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
         loop {
-            let before = cpu_times()?;
-            thread::sleep(LOOK);
-            let after = cpu_times()?;
-            self.left = self.left.saturating_sub(LOOK);
-            let share = (after.idle - before.idle) / (after.all - before.all).max(1.0);
-            if share >= QUIET || self.left.is_zero() {
-                self.idle.push(share * 100.0);
-                return Ok(());
+            while Instant::now() < self.until && foreign_share(|| Ok(thread::sleep(LOOK)))?.1 > FOREIGN_MAX {}
+            let (figure, share) = foreign_share(&mut run)?;
+            if share <= FOREIGN_MAX || Instant::now() >= self.until {
+                self.foreign.push(share * 100.0);
+                return Ok(figure);
             }
         }
     }
 }
 
+/// Does something that starts and awaits programs; tells the share of the CPUs' time that others took meanwhile.
+fn foreign_share<T>(run: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let (times, own) = (cpu_times()?, own_ticks()?);
+    let done = run()?;
+    let (times_after, own_after) = (cpu_times()?, own_ticks()?);
+    let busy = (times_after.busy - times.busy) - (own_after - own);
+    Ok((done, (busy / (times_after.all - times.all).max(1.0)).max(0.0)))
+}
+
+/// What the programs that were awaited have taken of the CPUs, in ticks (USER_HZ is 100 on every architecture of ours).
+fn own_ticks() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let times = [usage.user_time(), usage.system_time()];
+    let micros = times.iter().map(|time| u64::try_from(time.num_microseconds()).unwrap_or(0)).sum();
+    Ok(Duration::from_micros(micros).as_secs_f64() * 100.0)
+}
+
 /// Times of all CPUs since the start, in ticks.
 struct CpuTimes {
-    idle: f64,
+    busy: f64,
     all: f64,
 }
 
@@ -280,8 +294,9 @@ fn cpu_times() -> Result<CpuTimes> {
     let line = text.lines().next().context("an empty /proc/stat")?;
     let times = line.split_whitespace().skip(1).take(8).map(str::parse);
     let times = times.collect::<Result<Vec<f64>, _>>()?;
-    let idle = times.iter().skip(3).take(2).sum();
-    Ok(CpuTimes { idle, all: times.iter().sum() })
+    let idle: f64 = times.iter().skip(3).take(2).sum();
+    let all: f64 = times.iter().sum();
+    Ok(CpuTimes { busy: all - idle, all })
 }
 
 /// The kernel, and the CPUs.
