@@ -25,7 +25,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use figures::{printed, spread};
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike,
+};
 use tempfile::TempDir;
 
 /// Rounds of a row. Odd, so that the median is a run.
@@ -37,6 +40,9 @@ const QUICK: u32 = 5;
 
 /// The share of the CPUs' time that others may take on a quiet machine.
 const FOREIGN_MAX: f64 = 0.1;
+
+/// Ticks of both clocks from which on their difference tells something.
+const TICKS_MIN: f64 = 10.0;
 
 /// How long it is looked whether the machine is quiet.
 const LOOK: Duration = Duration::from_millis(200);
@@ -99,7 +105,11 @@ const ROWS: [Row; 12] = [
     quota(("quota-0.5", "the same, 0.5 CPU"), 500),
     quota(("quota-1", "the same, 1 CPU"), 1000),
     row(("idle", "open beside 5,000 idle threads"), ("idle", 2_000), Argument::Dropped),
-    row(("launch", "a program that bash starts"), ("command", 300), Argument::Text("for i in {1..COUNT}; do /bin/true; done")),
+    row(
+        ("launch", "a program that bash starts"),
+        ("command", 300),
+        Argument::Text("for i in {1..COUNT}; do /bin/true; done"),
+    ),
 ];
 
 fn main() -> Result<()> {
@@ -119,7 +129,10 @@ fn main() -> Result<()> {
         println!("| {} | {} |", row.title, cells.join(" | "));
     }
     if !quiet.foreign.is_empty() {
-        println!("\nShare of the CPUs that others took, in per cent of a run: {}", spread(&mut quiet.foreign, 1)?);
+        println!(
+            "\nShare of the CPUs that others took, in per cent of a run: {}",
+            spread(&mut quiet.foreign, 1)?
+        );
     }
     if bench.strace.is_none() {
         println!("\nNo strace in PATH.");
@@ -181,7 +194,8 @@ impl Bench {
         );
         fs::write(directory.path().join("rules.yaml"), rule)?;
         let path = env::var_os("PATH").unwrap_or_default();
-        let strace = env::split_paths(&path).map(|directory| directory.join(STRACE)).find(|path| path.is_file());
+        let strace =
+            env::split_paths(&path).map(|directory| directory.join(STRACE)).find(|path| path.is_file());
         Ok(Self { fixture: fixture::fixture("stops"), directory, strace })
     }
 
@@ -213,9 +227,9 @@ impl Bench {
                 }
             }
         }
-        let ratios = ratios.iter_mut().map(|ratios| {
-            if ratios.is_empty() { Ok("not measured".to_owned()) } else { spread(ratios, 2) }
-        });
+        let ratios = ratios
+            .iter_mut()
+            .map(|ratios| if ratios.is_empty() { Ok("not measured".to_owned()) } else { spread(ratios, 2) });
         iter::once(spread(&mut native, 2)).chain(ratios).collect()
     }
 
@@ -255,23 +269,24 @@ impl Quiet {
     /// Waits until the machine is quiet, runs, and runs anew if it has not been quiet meanwhile.
     fn run(&mut self, mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
         loop {
-            while Instant::now() < self.until && foreign_share(|| Ok(thread::sleep(LOOK)))?.1 > FOREIGN_MAX {}
+            while Instant::now() < self.until && foreign_share(|| thread::sleep(LOOK))?.1 > FOREIGN_MAX {}
             let (figure, share) = foreign_share(&mut run)?;
             if share <= FOREIGN_MAX || Instant::now() >= self.until {
                 self.foreign.push(share * 100.0);
-                return Ok(figure);
+                return figure;
             }
         }
     }
 }
 
 /// Does something that starts and awaits programs; tells the share of the CPUs' time that others took meanwhile.
-fn foreign_share<T>(run: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+fn foreign_share<T>(run: impl FnOnce() -> T) -> Result<(T, f64)> {
     let (times, own) = (cpu_times()?, own_ticks()?);
-    let done = run()?;
+    let done = run();
     let (times_after, own_after) = (cpu_times()?, own_ticks()?);
     let busy = (times_after.busy - times.busy) - (own_after - own);
-    Ok((done, (busy / (times_after.all - times.all).max(1.0)).max(0.0)))
+    // A single tick says nothing of a short run.
+    Ok((done, (busy / (times_after.all - times.all).max(TICKS_MIN)).max(0.0)))
 }
 
 /// What the programs that were awaited have taken of the CPUs, in ticks (USER_HZ is 100 on every architecture of ours).
