@@ -6,14 +6,12 @@
 //! It prints the rows of a Markdown table: the first with a filter that does not trap the call, the second, for
 //! contrast, with one that does.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    process::{Command, Stdio},
-    time::Instant,
-};
+mod figures;
 
-use anyhow::{Context, Result, bail, ensure};
+use std::{collections::BTreeMap, env, process::Command, time::Instant};
+
+use anyhow::{Context, Result, ensure};
+use figures::{printed, spread};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// Rounds of runs. Odd, so that the median is a run.
@@ -88,6 +86,7 @@ fn measure(title: &str, flags: &[&str], calls: u32) -> Result<()> {
         command.args(["run", "--output", "null"]).args(flags).arg("--").arg(&itself).args([FIXTURE, &calls]);
         command
     };
+    let run = |mut command: Command| printed(&mut command, RESULT);
     // The first run of each warms caches and is not counted.
     run(native(FIXTURE))?;
     run(native(FILTERED_FIXTURE))?;
@@ -104,31 +103,8 @@ fn measure(title: &str, flags: &[&str], calls: u32) -> Result<()> {
     let cells: Vec<String> = columns
         .into_iter()
         .zip([1, 1, 1, 3, 3])
-        .map(|(column, digits)| spread(column, digits))
+        .map(|(mut column, digits)| spread(&mut column, digits))
         .collect::<Result<_>>()?;
     println!("| {title} | {} |", cells.join(" | "));
     Ok(())
-}
-
-/// Runs the fixture and reads its figure.
-fn run(mut command: Command) -> Result<f64> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("starting {command:?}"))?;
-    ensure!(output.status.success(), "{command:?} ended with {}", output.status);
-    let text = String::from_utf8_lossy(&output.stdout);
-    let figure = text.lines().find_map(|line| line.strip_prefix(RESULT));
-    let Some(figure) = figure else {
-        bail!("{command:?} printed no figure: {text:?}");
-    };
-    figure.parse().with_context(|| format!("reading the figure {figure:?}"))
-}
-
-/// Median and quartiles, the nearest runs.
-fn spread(mut figures: Vec<f64>, digits: usize) -> Result<String> {
-    figures.sort_by(f64::total_cmp);
-    let at = |quarter: usize| figures.get(figures.len() * quarter / 4).copied().context("no runs");
-    Ok(format!("{:.digits$} ({:.digits$} to {:.digits$})", at(2)?, at(1)?, at(3)?))
 }
