@@ -6,6 +6,7 @@ mod support;
 
 mod arguments;
 mod doctor;
+mod engines;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
 mod inherited;

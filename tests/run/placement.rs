@@ -14,6 +14,9 @@ use creance::sys::{
 
 use crate::support::{Finished, LIMIT, Workload, directory, executable, fifo, fixture, has_program, skip};
 
+/// Only the ptrace engine sticks threads. Its statistics tell how often.
+const STUCK: [&str; 5] = ["--engine", "ptrace", "--output", "null", "--stats"];
+
 /// Runs the steps of the fixture `placed`, natively and under creance; the second must have stuck a thread if it may.
 fn run(steps: &[&str], launcher: Option<&Path>) -> [Finished; 2] {
     let workload = || {
@@ -24,7 +27,7 @@ fn run(steps: &[&str], launcher: Option<&Path>) -> [Finished; 2] {
             None => workload,
         }
     };
-    let finished = workload().flags(["--output", "null", "--stats"]).under_creance();
+    let finished = workload().flags(STUCK).under_creance();
     assert_eq!(finished.status.code(), Some(0), "{steps:?}: {}", finished.stderr);
     [workload().natively(), finished]
 }
@@ -90,7 +93,7 @@ fn a_thread_that_goes_quiet_may_run_everywhere_again() {
     });
     let program = fixture("placed");
     let words = [program.as_os_str(), "quiet".as_ref(), told.as_os_str(), awaited.as_os_str()];
-    let running = Workload::new(words).flags(["--output", "null", "--stats"]).start_under_creance();
+    let running = Workload::new(words).flags(STUCK).start_under_creance();
     let pid = fs::read_to_string(told).unwrap().trim().parse().unwrap();
     let since = Instant::now();
     let here = affinity(current_thread()).unwrap();
@@ -108,7 +111,7 @@ fn a_thread_that_goes_quiet_may_run_everywhere_again() {
 fn what_is_trapped_for_placement_alone_is_not_recorded() {
     let program = fixture("placed");
     let words = [program.as_os_str(), "pin".as_ref()];
-    let capture = Workload::new(words).flags(["--syscalls", "openat,sched_setaffinity"]).capture();
+    let capture = Workload::new(words).flags(["--engine", "ptrace", "--syscalls", "openat,sched_setaffinity"]).capture();
     assert_eq!(capture.code(), 0);
     assert_eq!(capture.of("sched_setaffinity").count(), 1);
     assert_eq!(capture.of("sched_getaffinity").count(), 0);
@@ -118,7 +121,7 @@ fn what_is_trapped_for_placement_alone_is_not_recorded() {
 #[test]
 fn with_placement_off_no_thread_is_stuck() {
     let words = [fixture("placed").into_os_string(), "ask".into()];
-    let flags = ["--output", "null", "--stats", "--placement", "off"];
+    let flags = STUCK.into_iter().chain(["--placement", "off"]);
     assert_eq!(stuck(&Workload::new(words).flags(flags).under_creance()), 0);
 }
 
