@@ -20,10 +20,26 @@ fn told(event: &Event) -> Option<String> {
     Some(format!("{name}: {} {texts:?} {:?} {:?} {status:?}", event.kind(), event.argv(), event.errno()))
 }
 
+/// The same text with the names of temporary files as if they were always the same.
+fn without_random_names(mut text: String) -> String {
+    const RANDOM_CHARS: usize = 6;
+    for marker in ["tmp_obj_", "/tmp/cc", "/place/.git/t"] {
+        let places: Vec<_> = text.match_indices(marker).map(|(at, _)| at + marker.len()).collect();
+        for place in places {
+            let end = place + RANDOM_CHARS;
+            if text.get(place..end).is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+            {
+                text.replace_range(place..end, "RANDOM");
+            }
+        }
+    }
+    text
+}
+
 /// How often each thing was told.
 fn all_told(capture: &Capture) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for told in capture.events.iter().filter_map(told) {
+    for told in capture.events.iter().filter_map(told).map(without_random_names) {
         *counts.entry(told).or_default() += 1;
     }
     counts

@@ -111,7 +111,9 @@ fn a_thread_that_goes_quiet_may_run_everywhere_again() {
 fn what_is_trapped_for_placement_alone_is_not_recorded() {
     let program = fixture("placed");
     let words = [program.as_os_str(), "pin".as_ref()];
-    let capture = Workload::new(words).flags(["--engine", "ptrace", "--syscalls", "openat,sched_setaffinity"]).capture();
+    let capture = Workload::new(words)
+        .flags(["--engine", "ptrace", "--syscalls", "openat,sched_setaffinity"])
+        .capture();
     assert_eq!(capture.code(), 0);
     assert_eq!(capture.of("sched_setaffinity").count(), 1);
     assert_eq!(capture.of("sched_getaffinity").count(), 0);
