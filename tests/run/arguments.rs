@@ -231,7 +231,7 @@ fn changes_of_user_and_group_are_told() {
 
 #[test]
 fn a_workload_cannot_have_another_tracer() {
-    let capture = Workload::new([fixture("ids")]).capture();
+    let capture = Workload::new([fixture("ids")]).flags(["--engine", "ptrace"]).capture();
     // The documented limit of tracing by ptrace.
     assert_eq!(capture.finished.stdout(), "EPERM\n");
     let call = capture.one("ptrace", |_| true);

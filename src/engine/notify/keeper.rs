@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
     thread::{self, Scope, ScopedJoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam::channel::{self, Receiver, Sender};
@@ -72,11 +72,7 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             }
         }
         kept?;
-        // Not in the loop's head, where the book would stay locked.
-        let left = self.shared.book().pids();
-        for pid in left {
-            self.end(pid);
-        }
+        self.await_ends();
         // Of an adopted workload the guardian knows it.
         let shared = self.shared;
         let told = || shared.root_status.get().copied();
@@ -125,6 +121,33 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             }
         }
         Ok(())
+    }
+
+    /// Hears of the ends of the last processes. They have given up the filter, but may not be dead yet.
+    fn await_ends(&mut self) {
+        for fd in [self.shared.listener.as_fd(), self.shared.alarm().as_fd()] {
+            // Whatever it still tells, nobody waits for it.
+            let _ = self.ends.delete(fd);
+        }
+        let since = Instant::now();
+        let bound = Duration::from_millis(limits::LAST_ENDS_MS_MAX);
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            // Not in a loop's head, where the book would stay locked.
+            let left = self.shared.book().pids();
+            let is_late = since.elapsed() > bound;
+            if left.is_empty() {
+                return;
+            }
+            let heard = self.ends.wait(&mut events, EpollTimeout::from(10_u8)).unwrap_or(0);
+            let ended =
+                events.iter().take(heard).filter_map(|event| i32::try_from(event.data()).ok()).map(Pid);
+            if is_late {
+                left.into_iter().for_each(|pid| self.end(pid));
+                return;
+            }
+            ended.for_each(|pid| self.end(pid));
+        }
     }
 
     /// Looks whether the workers get on.
