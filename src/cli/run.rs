@@ -111,8 +111,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "IMAGE", value_parser = container::parse_image)]
     container_image: Option<String>,
 
-    /// How the workload is watched: by seccomp notifications, by ptrace alone, or in the best way that this machine permits
-    /// (creance doctor shows which)
+    /// How the workload is watched: by ptrace alone, or by seccomp notifications, which costs less but can fail a call with
+    /// EINTR (creance doctor tells what is possible)
     #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE")]
     engine: Engine,
 
@@ -149,7 +149,7 @@ enum Output {
 /// Which engine is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Engine {
-    /// notify where it is possible, else ptrace
+    /// ptrace where it is possible, else notify
     Auto,
     /// Seccomp notifications, with ptrace for single calls
     Notify,

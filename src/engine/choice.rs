@@ -45,7 +45,7 @@ impl EngineKind {
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requested {
-    /// The engine; `None` for the best that there is.
+    /// The engine; `None` for the one that changes nothing for the workload, if it is possible.
     pub engine: Option<EngineKind>,
     /// Every call is trapped and followed to its result, for which the notify engine would attach to its thread each time.
     pub is_audit: bool,
@@ -60,6 +60,9 @@ pub enum Obstacle {
     Machine(Probe, Answer),
     /// Every call is to be trapped: see [`Requested::is_audit`].
     Audit,
+    /// A signal that comes before a worker has received a call cuts the call short in the kernel, which starts it again
+    /// only if the signal's handler was set with `SA_RESTART`: else it fails with EINTR, as it never would natively.
+    Signals,
     /// A process that changes its user is another's to trace then, without `CAP_SYS_PTRACE`. One that is attached to
     /// already stays so, but the notify engine attaches for one call.
     Users,
@@ -79,9 +82,7 @@ pub struct Choice {
 pub enum Why {
     /// It was asked for.
     Asked,
-    /// It costs the workload least, and the machine permits it.
-    Best,
-    /// A better one is impossible: what stands in its way.
+    /// What speaks against the other one.
     Instead(Vec<Obstacle>),
 }
 
@@ -110,13 +111,16 @@ pub fn choose(probes: &Probes, requested: Requested) -> Result<Choice, Unavailab
     };
     match requested.engine {
         Some(engine) => take(engine, Why::Asked),
-        None if requested.may_change_user && probes.answer(Probe::CapSysPtrace) != Answer::Yes => {
+        None => {
             let mut obstacles = in_the_way(EngineKind::Notify);
-            obstacles.push(Obstacle::Users);
+            if obstacles.is_empty() {
+                let is_out_of_sight =
+                    requested.may_change_user && probes.answer(Probe::CapSysPtrace) != Answer::Yes;
+                obstacles.push(if is_out_of_sight { Obstacle::Users } else { Obstacle::Signals });
+            }
             take(EngineKind::Ptrace, Why::Instead(obstacles))
+                .or_else(|ptrace| take(EngineKind::Notify, Why::Instead(ptrace.obstacles)))
         }
-        None => take(EngineKind::Notify, Why::Best)
-            .or_else(|notify| take(EngineKind::Ptrace, Why::Instead(notify.obstacles))),
     }
 }
 
@@ -144,6 +148,9 @@ impl fmt::Display for Obstacle {
                 }
             }
             Self::Audit => f.write_str("where every call is followed, a standing tracer is cheaper"),
+            Self::Signals => f.write_str(
+                "a signal whose handler has no SA_RESTART could fail a trapped call under it (EINTR)",
+            ),
             Self::Users => f.write_str("without CAP_SYS_PTRACE it loses a process that changes its user"),
         }
     }
@@ -154,9 +161,12 @@ impl fmt::Display for Choice {
         write!(f, "{}: ", self.engine.name())?;
         match &self.why {
             Why::Asked => f.write_str("asked for"),
-            Why::Best => f.write_str("everything that it needs works here"),
             Why::Instead(obstacles) => {
-                f.write_str("notify is impossible: ")?;
+                let other = match self.engine {
+                    EngineKind::Notify => EngineKind::Ptrace,
+                    EngineKind::Ptrace => EngineKind::Notify,
+                };
+                write!(f, "not {}: ", other.name())?;
                 listed(f, obstacles)
             }
         }
@@ -171,7 +181,7 @@ impl fmt::Display for Unavailable {
         match self.obstacles.first() {
             Some(Obstacle::Machine(probe, _)) => write!(f, "; {}", change(*probe)),
             Some(Obstacle::Audit) => f.write_str("; use --engine ptrace or leave out --all"),
-            Some(Obstacle::Users) | None => f.write_str("; use --engine auto"),
+            Some(Obstacle::Signals | Obstacle::Users) | None => f.write_str("; use --engine auto"),
         }
     }
 }
@@ -211,18 +221,14 @@ mod tests {
     #[test]
     fn the_engine_follows_from_what_is_missing() {
         use EngineKind::{Notify, Ptrace};
-        let old_kernel = vec![no(Probe::WaitKillable), no(Probe::SyncWakeUp), no(Probe::PidfdExitInfo)];
         let cases = [
-            (vec![], Ok(Notify)),
-            (vec![no(Probe::SyncWakeUp)], Ok(Notify)),
-            (vec![no(Probe::FilterKeepsPrivileges), no(Probe::PidfdGetfd)], Ok(Notify)),
+            (vec![], Ok(Ptrace)),
+            (vec![no(Probe::FilterKeepsPrivileges), no(Probe::PidfdGetfd)], Ok(Ptrace)),
             (vec![no(Probe::Trace)], Ok(Notify)),
-            (old_kernel, Ok(Ptrace)),
-            (vec![(Probe::Listener, Answer::No(Some(Errno::EBUSY)))], Ok(Ptrace)),
-            (vec![no(Probe::Notification)], Ok(Ptrace)),
-            (vec![no(Probe::Seize)], Err(Ptrace)),
-            (vec![no(Probe::Filter)], Err(Ptrace)),
-            (vec![no(Probe::WaitKillable), no(Probe::SyscallInfo)], Err(Ptrace)),
+            (vec![no(Probe::WaitKillable)], Ok(Ptrace)),
+            (vec![no(Probe::Seize)], Err(Notify)),
+            (vec![no(Probe::Filter)], Err(Notify)),
+            (vec![no(Probe::WaitKillable), no(Probe::SyscallInfo)], Err(Notify)),
         ];
         for (refused, engine) in cases {
             assert_eq!(auto(&refused), engine, "{refused:?}");
@@ -230,22 +236,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_tried_rules_out_notify_but_not_ptrace() {
-        let choice = choose(&Probes::default(), AUTO).unwrap();
-        assert_eq!(choice.engine, EngineKind::Ptrace);
-        assert!(matches!(choice.why, Why::Instead(obstacles) if obstacles.len() == NOTIFY_NEEDS.len()));
-    }
-
-    #[test]
-    fn a_workload_that_may_change_its_user_gets_notify_only_where_that_can_follow_it() {
+    fn what_speaks_against_notify_is_told() {
+        let why = |refused: &[(Probe, Answer)], requested| {
+            choose(&machine_without(refused), requested).map(|choice| choice.why)
+        };
+        assert_eq!(why(&[], AUTO), Ok(Why::Instead(vec![Obstacle::Signals])));
         let rooted = Requested { may_change_user: true, ..AUTO };
-        let kind = |probes: &Probes, requested| choose(probes, requested).unwrap().engine;
-        assert_eq!(kind(&machine_without(&[]), rooted), EngineKind::Notify);
-        let confined = machine_without(&[no(Probe::CapSysPtrace)]);
-        assert_eq!(kind(&confined, rooted), EngineKind::Ptrace);
-        assert_eq!(kind(&confined, AUTO), EngineKind::Notify);
+        assert_eq!(why(&[], rooted), Ok(Why::Instead(vec![Obstacle::Signals])));
+        assert_eq!(why(&[no(Probe::CapSysPtrace)], rooted), Ok(Why::Instead(vec![Obstacle::Users])));
         let asked = Requested { engine: Some(EngineKind::Notify), ..rooted };
-        assert_eq!(kind(&confined, asked), EngineKind::Notify);
+        assert_eq!(why(&[no(Probe::CapSysPtrace)], asked), Ok(Why::Asked));
+        let choice = choose(&Probes::default(), AUTO).unwrap();
+        assert!(matches!(choice.why, Why::Instead(obstacles) if obstacles.len() == NOTIFY_NEEDS.len()));
     }
 
     #[test]

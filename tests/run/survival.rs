@@ -24,7 +24,9 @@ const REFUSED: Option<i32> = Some(2);
 #[test]
 fn a_workload_dies_with_its_engine_and_the_status_says_so() {
     let script = "kill -9 $PPID; sleep 20; echo survived";
-    let run = Workload::shell(script).flags(["--engine", "notify", "--output", "null"]).under_creance();
+    let run = Workload::new(["bash", "-c", script])
+        .flags(["--engine", "notify", "--output", "null"])
+        .under_creance();
     if run.status.code() == REFUSED {
         return skip(&run.stderr);
     }
@@ -50,7 +52,7 @@ fn a_workload_goes_on_under_another_engine_and_the_gap_is_told() {
         exit 9"#;
     let flags =
         ["--engine", "notify", "--on-death", "continue", "--output", "json", "--output-file"].map(OsStr::new);
-    let run = Workload::shell(script)
+    let run = Workload::new(["bash", "-c", script])
         .variable("EVENTS", &events)
         .flags(flags.into_iter().chain([events.as_os_str()]))
         .under_creance();
