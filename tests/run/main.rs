@@ -1,5 +1,7 @@
 //! The `creance` program from outside: it runs real workloads, and what it tells of them is compared with what they
 //! did. Nothing here needs root, and what a machine cannot do is skipped with a reason.
+//!
+//! The engine is the one that creance chooses; `tests/notify` runs those tests in which it matters under the other one.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,3 +24,8 @@ mod status;
 mod survival;
 mod triage;
 mod usage;
+
+/// The engine of a workload that names none.
+fn engine() -> &'static str {
+    "auto"
+}

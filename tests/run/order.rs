@@ -55,11 +55,11 @@ fn check_forks(children: i64, opens: i64, flags: &[&str]) {
 }
 
 #[track_caller]
-fn check_threads(threads: i64, opens: i64, flags: &[&str]) {
+fn check_threads(threads: i64, opens: i64, signals_us: Option<&str>, flags: &[&str]) {
     let (_held, path) = directory();
     let program = fixture("threads").into_os_string();
     let numbers = [threads, opens].map(|number| number.to_string().into());
-    let words = [program].into_iter().chain(numbers).chain([path.into()]);
+    let words = [program].into_iter().chain(numbers).chain([path.into()]).chain(signals_us.map(Into::into));
     let capture = Workload::new(words).flags(flags).capture();
     assert_eq!(capture.code(), 0);
     let numbered = numbered(&capture, "thread");
@@ -83,7 +83,12 @@ fn two_hundred_processes_at_once_are_each_seen_whole() {
 
 #[test]
 fn a_hundred_threads_at_once_are_each_seen_whole() {
-    check_threads(100, 50, &[]);
+    check_threads(100, 50, None, &[]);
+}
+
+#[test]
+fn threads_are_seen_whole_while_signals_rain_on_them() {
+    check_threads(8, 500, Some("200"), &[]);
 }
 
 #[test]
@@ -93,5 +98,5 @@ fn processes_are_seen_whole_when_every_call_is_captured() {
 
 #[test]
 fn threads_are_seen_whole_when_every_call_is_captured() {
-    check_threads(10, 10, &["--all"]);
+    check_threads(10, 10, None, &["--all"]);
 }

@@ -7,7 +7,9 @@ use std::{
     thread,
 };
 
-use crate::support::{Event, Workload, creance, directory, executable, fifo, fixture, has_program, skip};
+use crate::support::{
+    Event, IMPOSSIBLE, Workload, creance, directory, executable, fifo, fixture, has_program, skip,
+};
 
 #[test]
 fn a_workload_does_not_outlive_creance() {
@@ -18,16 +20,13 @@ fn a_workload_does_not_outlive_creance() {
     assert_eq!(finished.stdout(), "");
 }
 
-/// Bad input, which an engine is that the machine does not permit.
-const REFUSED: Option<i32> = Some(2);
-
 #[test]
 fn a_workload_dies_with_its_engine_and_the_status_says_so() {
     let script = "kill -9 $PPID; sleep 20; echo survived";
     let run = Workload::new(["bash", "-c", script])
         .flags(["--engine", "notify", "--output", "null"])
         .under_creance();
-    if run.status.code() == REFUSED {
+    if run.status.code() == IMPOSSIBLE {
         return skip(&run.stderr);
     }
     assert_eq!((run.status.code(), run.stdout()), (Some(125), ""), "{}", run.stderr);
@@ -56,7 +55,7 @@ fn a_workload_goes_on_under_another_engine_and_the_gap_is_told() {
         .variable("EVENTS", &events)
         .flags(flags.into_iter().chain([events.as_os_str()]))
         .under_creance();
-    if run.status.code() == REFUSED {
+    if run.status.code() == IMPOSSIBLE {
         return skip(&run.stderr);
     }
     assert_eq!(run.status.code(), Some(9), "{}", run.stderr);
@@ -75,7 +74,7 @@ fn a_workload_goes_on_under_another_engine_and_the_gap_is_told() {
 #[test]
 fn only_the_notify_engine_lets_a_workload_live_on() {
     let run = creance(["run", "--engine", "ptrace", "--on-death", "continue", "--", "echo", "started"]);
-    assert_eq!((run.status.code(), run.stdout()), (REFUSED, ""));
+    assert_eq!((run.status.code(), run.stdout()), (IMPOSSIBLE, ""));
     assert!(run.stderr.contains("--on-death continue"), "{}", run.stderr);
 }
 

@@ -32,6 +32,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// The program under test.
 pub(crate) const CREANCE: &str = env!("CARGO_BIN_EXE_creance");
 
+/// The status of creance if the machine does not permit the engine that was asked for: that of bad input.
+pub(crate) const IMPOSSIBLE: Option<i32> = Some(2);
+
 /// A program that is about to run.
 #[derive(Debug)]
 pub(crate) struct Workload {
@@ -124,6 +127,10 @@ impl Workload {
         let mut words: Vec<OsString> = self.launcher.into_iter().map(Into::into).collect();
         if is_watched {
             words.extend([CREANCE, "run"].map(Into::into));
+            // An audit takes the one that can do it.
+            if !self.flags.iter().any(|flag| flag == "--engine" || flag == "--all") {
+                words.extend(["--engine", crate::engine()].map(Into::into));
+            }
             words.extend(self.flags);
             words.push("--".into());
         }
