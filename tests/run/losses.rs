@@ -91,8 +91,9 @@ fn a_hung_consumer_keeps_the_end_of_a_workload_for_one_bound() {
         .flags(["--link".as_ref(), link.as_os_str()]);
     let workload = thread::spawn(move || workload.under_creance());
     let mut consumer = Consumer::connect(&link);
-    File::open(full).expect("the workload opens it too");
+    // Before the open: whoever comes back from it late would take the wait for a shorter one.
     let since = Instant::now();
+    File::open(full).expect("the workload opens it too");
     let finished = workload.join().unwrap();
     let kept = since.elapsed();
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
