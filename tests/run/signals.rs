@@ -14,6 +14,10 @@ fn a_handler_interrupts_a_trapped_call() {
     assert_eq!(capture.code(), 0);
     assert_eq!(native.stdout(), "EINTR, handled 1\n");
     assert_eq!(capture.finished.stdout(), native.stdout());
+    if crate::engine() == "notify" && capture.opens(&pipe).is_empty() {
+        // It was interrupted before a worker had received it.
+        return;
+    }
     let open = capture.open(&pipe);
     assert_eq!(open.pid(), Some(capture.root()));
     // The kernel restarts the call or not after the stop at its end, where its result still is ERESTARTSYS.
