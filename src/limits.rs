@@ -99,6 +99,9 @@ pub const FALSE_STARTS_MAX: u32 = 8;
 /// Times that who follows a fork is told that it has ended without a word, before that is left to the watch over all.
 pub const FORK_KICKS_MAX: u32 = 20;
 
+/// How long the notify engine waits for the exit status of a process that ends with the last ones of the workload.
+pub const END_HOLD_MS_MAX: u64 = 100;
+
 /// How long a thread of the notify engine may wait for a call that should not block until another one receives calls in
 /// its place.
 pub const STALL_MS: u64 = 20;

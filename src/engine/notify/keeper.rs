@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
     thread::{self, Scope, ScopedJoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam::channel::{self, Receiver, Sender};
@@ -75,6 +75,7 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         // Not in the loop's head, where the book would stay locked.
         let left = self.shared.book().pids();
         for pid in left {
+            await_zombie(pid);
             self.end(pid);
         }
         let shared = self.shared;
@@ -147,6 +148,18 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             }
         }
         book.end(pid, status);
+    }
+}
+
+/// Waits until a process that is ending has its status to show: it gives its filter up before (`do_exit` in
+/// kernel/exit.c), so that the listener may tell of the end of all of them first.
+fn await_zombie(pid: Pid) {
+    let deadline = Instant::now() + Duration::from_millis(limits::END_HOLD_MS_MAX);
+    while signal::has_thread(pid, pid.leader())
+        && procfs::status_before_wait(pid).is_none()
+        && Instant::now() < deadline
+    {
+        thread::sleep(END_POLL);
     }
 }
 
