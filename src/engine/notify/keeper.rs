@@ -162,10 +162,10 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
     }
 
     fn start_worker(&mut self) -> io::Result<()> {
-        let worker = Worker::new(self.shared, self.workers.len(), self.channel.clone());
-        let scope = self.scope;
-        let started =
-            thread::Builder::new().name("worker".into()).spawn_scoped(scope, move || worker.run(scope))?;
+        let (shared, slot, channel, scope) =
+            (self.shared, self.workers.len(), self.channel.clone(), self.scope);
+        let run = move || Worker::new(shared, slot, channel).run(scope);
+        let started = thread::Builder::new().name("worker".into()).spawn_scoped(scope, run)?;
         self.workers.push(started);
         Ok(())
     }

@@ -126,6 +126,9 @@ pub(super) struct Slot {
 pub(super) struct Shared<M: ProducerMemory> {
     pub(super) listener: Listener,
     pub(super) wanted: Wanted,
+    /// Whose turn it is to receive. The kernel wakes everybody who waits at the listener, for every call, and on the CPU of
+    /// the thread that calls; so one waits there, and the others for their turn.
+    turn: Mutex<()>,
     /// What this process has of its guardian, if it has one.
     pub(super) guarded: Option<Guarded>,
     book: Mutex<Book<M>>,
@@ -170,6 +173,7 @@ impl<M: ProducerMemory> Shared<M> {
         Self {
             listener,
             wanted,
+            turn: Mutex::new(()),
             book: Mutex::new(book),
             guarded,
             root,
@@ -190,6 +194,11 @@ impl<M: ProducerMemory> Shared<M> {
             alarm,
             is_alarmed: AtomicBool::new(false),
         }
+    }
+
+    /// Waits until it is the caller's turn to receive.
+    pub(super) fn take_turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turn)
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book<M>> {

@@ -3,7 +3,11 @@
 //! Most calls end here after one look. One that is kept and ends soon is followed by the worker itself; one that may
 //! block is handed to a thread of its own, so that a worker never waits for what may never happen.
 
-use std::{sync::atomic::Ordering, thread::Scope, time::Instant};
+use std::{
+    sync::{MutexGuard, atomic::Ordering},
+    thread::Scope,
+    time::Instant,
+};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
@@ -75,6 +79,8 @@ impl Done {
 pub(super) struct Worker<'s, M: ProducerMemory> {
     shared: &'s Shared<M>,
     slot: usize,
+    /// It is this worker's turn to receive: it keeps it for as long as it waits for nothing else.
+    turn: Option<MutexGuard<'s, ()>>,
     to_followers: Sender<Kept>,
     followers: Receiver<Kept>,
     seen: Seen,
@@ -92,6 +98,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         Self {
             shared,
             slot,
+            turn: None,
             to_followers,
             followers,
             seen: Seen::new(),
@@ -108,9 +115,18 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
     pub(super) fn run(mut self, scope: &'scope Scope<'scope, '_>) {
         self.shared.kick.receive();
         self.shared.occupy(self.slot, Tid(nix::unistd::gettid().as_raw()));
-        while !self.shared.is_over() {
-            let handed = self.next.take().map(Received::Call);
-            match handed.map_or_else(|| self.shared.listener.receive(), Ok) {
+        loop {
+            let received = match self.next.take() {
+                Some(notification) => Ok(Received::Call(notification)),
+                None => {
+                    self.turn.get_or_insert_with(|| self.shared.take_turn());
+                    if self.shared.is_over() {
+                        break;
+                    }
+                    self.shared.listener.receive()
+                }
+            };
+            match received {
                 Ok(Received::Call(notification)) => {
                     let board = self.shared.guarded.as_ref().map(|guarded| &guarded.board);
                     board.inspect(|board| board.note_received(self.slot, notification.id));
@@ -141,6 +157,12 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         } else {
             self.call(notification, since, scope);
         }
+    }
+
+    /// From now on the worker waits for a call to return: somebody else receives.
+    fn begin_wait(&mut self) {
+        self.turn = None;
+        self.shared.begin_wait(self.slot);
     }
 
     fn let_go(&mut self, notification: &Notification, since: Instant) {
@@ -189,7 +211,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             self.captures = CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES);
             return;
         }
-        self.shared.begin_wait(self.slot);
+        self.begin_wait();
         self.captures = follow_kept(self.shared, kept, &mut self.done, |notification| {
             follow(self.shared, notification, Watch::Result)
         });
@@ -250,7 +272,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         }
         let pid = shared.book().enter(tid);
         let kept = Kept { notification: *notification, since, enter_ns, flags, pid, captures };
-        shared.begin_wait(self.slot);
+        self.begin_wait();
         let end = follow(shared, notification, Watch::Exec);
         match end {
             Ok(End::Program(stop)) => self.program(stop, &kept, is_kept),
@@ -327,7 +349,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             return self.let_go(notification, since);
         }
         let pid = shared.book().enter(tid);
-        shared.begin_wait(self.slot);
+        self.begin_wait();
         let captures = CaptureBuffer::with_capacity(0);
         let mut kept = Kept {
             notification: *notification,
