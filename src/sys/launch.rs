@@ -22,7 +22,6 @@ use std::{
 use super::{
     Pid, futex,
     inherited::{block_signals, close_on_exec_what_was_closed, restore_signals, set_mask},
-    notify::WAIT_KILLABLE_RECV,
     page::SharedPage,
 };
 use crate::limits;
@@ -261,7 +260,8 @@ fn install(filter: &libc::sock_fprog, listening: Listening, answer: &Answer) -> 
         | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
         | match listening {
             Listening::Held => 0,
-            Listening::Answering => WAIT_KILLABLE_RECV,
+            // Linux 5.19: from the moment that a notification has been received only a fatal signal takes its thread away.
+            Listening::Answering => libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
         };
     // Three tries suffice: each error below is answered once.
     for _ in 0..3 {

@@ -19,18 +19,8 @@ use nix::{
 use super::{Tid, ptrace::Call};
 use crate::abi::{Abi, SyscallNr};
 
-/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, Linux 5.19: from the moment that a notification has been received only a
-/// fatal signal takes its thread away.
-pub const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
-
-/// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, Linux 6.6.
+/// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` (linux/seccomp.h), Linux 6.6.
 const SYNC_WAKE_UP: u64 = 1;
-
-const IOCTL: u8 = b'!';
-const RECV: libc::Ioctl = nix::request_code_readwrite!(IOCTL, 0, size_of::<libc::seccomp_notif>());
-const SEND: libc::Ioctl = nix::request_code_readwrite!(IOCTL, 1, size_of::<libc::seccomp_notif_resp>());
-const ID_VALID: libc::Ioctl = nix::request_code_write!(IOCTL, 2, size_of::<u64>());
-const SET_FLAGS: libc::Ioctl = nix::request_code_write!(IOCTL, 4, size_of::<u64>());
 
 /// A trapped call whose thread waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +72,15 @@ impl Listener {
         if is_known { Ok(Self(fd)) } else { Err(io::ErrorKind::Unsupported.into()) }
     }
 
-    /// Wakes whoever waits on the CPU of who wakes it, since both never run at once: `false` if the kernel cannot, which
-    /// is so before Linux 6.6.
-    pub fn set_sync_wake_up(&self, is_on: bool) -> bool {
+    /// Wakes whoever waits on the CPU of who wakes it, since both never run at once.
+    ///
+    /// # Errors
+    /// `EINVAL` before Linux 6.6.
+    pub fn set_sync_wake_up(&self, is_on: bool) -> nix::Result<()> {
         let flags = if is_on { SYNC_WAKE_UP } else { 0 };
         // SAFETY: this ioctl takes an integer.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), SET_FLAGS, flags) == 0 }
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags) };
+        Errno::result(done).map(drop)
     }
 
     /// Whether a call waits to be received. Waits for that until `timeout`.
@@ -104,7 +97,7 @@ impl Listener {
         // SAFETY: all of it are integers.
         let mut room: Room = unsafe { mem::zeroed() };
         // SAFETY: the kernel writes its `struct seccomp_notif`, which fits as `new` has seen, into a zeroed local.
-        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), RECV, &raw mut room) };
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut room) };
         if done != 0 {
             return match Errno::last() {
                 Errno::EINTR | Errno::ENOENT => Ok(Received::Nothing),
@@ -124,7 +117,9 @@ impl Listener {
     #[must_use]
     pub fn is_waiting(&self, id: u64) -> bool {
         // SAFETY: the kernel reads a u64 from `id`, a local that outlives the call.
-        until_uninterrupted(|| unsafe { libc::ioctl(self.0.as_raw_fd(), ID_VALID, &raw const id) })
+        until_uninterrupted(|| unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id)
+        })
     }
 
     /// Lets the thread make the call; tells whether it still waited.
@@ -145,7 +140,9 @@ impl Listener {
 
     fn send(&self, mut answer: libc::seccomp_notif_resp) -> bool {
         // SAFETY: the kernel reads the answer from a local that outlives the call.
-        until_uninterrupted(|| unsafe { libc::ioctl(self.0.as_raw_fd(), SEND, &raw mut answer) })
+        until_uninterrupted(|| unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer)
+        })
     }
 
     /// Whether the last thread under the filter has ended. Waits for that until `timeout`.

@@ -8,13 +8,15 @@
 
 mod child;
 
-use std::{collections::BTreeMap, ffi::CStr, fs, io, mem::MaybeUninit, ptr};
+use std::{collections::BTreeMap, ffi::CStr, fs, io, ptr};
 
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
 };
+
+use super::process;
 
 /// Something that the kernel may let us do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,14 +185,14 @@ impl Probes {
     /// Call it while this thread has no tracees, and before [`super::signal::deny_access`].
     #[must_use]
     pub fn run() -> Self {
-        let (is_ptrace, is_admin) = capabilities();
+        let has = |capability| Answer::of_bool(process::has_capability(capability) == Some(true));
         let mut probes: Self = [
             (Probe::ProcOthers, Answer::of(fs::read("/proc/1/status"))),
             (Probe::MemfdSeals, Answer::of(seal())),
             (Probe::Clone3, clone3()),
             (Probe::IoUringRefused, io_uring_refused()),
-            (Probe::CapSysPtrace, Answer::of_bool(is_ptrace)),
-            (Probe::CapSysAdmin, Answer::of_bool(is_admin)),
+            (Probe::CapSysPtrace, has(process::CAP_SYS_PTRACE)),
+            (Probe::CapSysAdmin, has(process::CAP_SYS_ADMIN)),
         ]
         .into_iter()
         .collect();
@@ -275,25 +277,6 @@ fn io_uring_refused() -> Answer {
     Answer::of_bool(allowed != Answer::Yes)
 }
 
-/// Whether this thread has `CAP_SYS_PTRACE` and `CAP_SYS_ADMIN` in effect.
-fn capabilities() -> (bool, bool) {
-    /// `_LINUX_CAPABILITY_VERSION_3` (linux/capability.h): two words of each set.
-    const VERSION: u32 = 0x2008_0522;
-    /// Their numbers (linux/capability.h).
-    const CAP_SYS_PTRACE: u32 = 19;
-    const CAP_SYS_ADMIN: u32 = 21;
-    let mut header = [VERSION, 0];
-    // Effective, permitted, inheritable; low words, then high ones.
-    let mut sets = MaybeUninit::<[u32; 6]>::zeroed();
-    // SAFETY: `header` is a version and the pid 0, this thread; for that version the kernel writes two structures of
-    // three words, which is what `sets` has room for. Both are locals that outlive the call.
-    let done = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) };
-    // SAFETY: integers, for which the zeroes they began with are values as good as the kernel's.
-    let [effective, ..] = unsafe { sets.assume_init() };
-    let has = |capability: u32| done == 0 && effective & 1 << capability != 0;
-    (has(CAP_SYS_PTRACE), has(CAP_SYS_ADMIN))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -330,13 +313,5 @@ mod tests {
         let left =
             unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD) };
         assert_eq!((left, Errno::last()), (-1, Errno::ECHILD));
-    }
-
-    #[test]
-    fn the_capabilities_are_those_that_proc_tells() {
-        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
-        let effective = u64::from_str_radix(line.trim(), 16).unwrap();
-        assert_eq!(capabilities(), (effective & 1 << 19 != 0, effective & 1 << 21 != 0));
     }
 }

@@ -1,14 +1,7 @@
 //! Facts about a process that `/proc` tells by the attributes of its links, or not at all.
 #![expect(unsafe_code, reason = "prlimit(2) of another process and statx(2) have no safe wrapper")]
 
-use std::{
-    fs::{self, Metadata},
-    io,
-    mem::MaybeUninit,
-    os::unix::fs::MetadataExt,
-    ptr,
-    time::SystemTime,
-};
+use std::{fs::Metadata, io, mem::MaybeUninit, os::unix::fs::MetadataExt, ptr, time::SystemTime};
 
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
@@ -124,25 +117,42 @@ pub fn fd_limit(pid: Pid) -> io::Result<u64> {
     Ok(unsafe { limit.assume_init() }.rlim_cur)
 }
 
-/// Whether this process has a capability, by its number (capabilities(7)), in effect: `None` if `/proc` does not tell.
+/// Numbers of capabilities (linux/capability.h).
+pub const CAP_SETUID: u32 = 7;
+/// As above.
+pub const CAP_SYS_PTRACE: u32 = 19;
+/// As above.
+pub const CAP_SYS_ADMIN: u32 = 21;
+/// As above.
+pub const CAP_SYS_NICE: u32 = 23;
+
+/// Whether this thread has a capability of the first 32 in effect; `None` if the kernel does not tell (capget(2)).
 #[must_use]
 pub fn has_capability(capability: u32) -> Option<bool> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+    /// `_LINUX_CAPABILITY_VERSION_3` (linux/capability.h): two words of each set.
+    const VERSION: u32 = 0x2008_0522;
+    let mut header = [VERSION, 0];
+    // Effective, permitted, inheritable; low words, then high ones.
+    let mut sets = [0_u32; 6];
+    // SAFETY: `header` is a version and the pid 0, this thread; for that version the kernel writes two structures of
+    // three words, which is what `sets` has room for. Both are locals that outlive the call.
+    let done = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) };
+    let [effective, ..] = sets;
+    if done != 0 {
+        return None;
+    }
     Some(effective.checked_shr(capability)? & 1 != 0)
 }
 
 /// Whether what this process starts may take another user's id: it has `CAP_SETUID`, or that cannot be told.
 #[must_use]
 pub fn may_change_user() -> bool {
-    const CAP_SETUID: u32 = 7;
     has_capability(CAP_SETUID).unwrap_or(true)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::{fs, time::UNIX_EPOCH};
 
     use super::*;
 
@@ -160,5 +170,15 @@ mod tests {
     fn the_limit_of_open_files_is_found() {
         let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
         assert_eq!(fd_limit(Pid(nix::unistd::getpid().as_raw())).unwrap(), soft);
+    }
+
+    #[test]
+    fn the_capabilities_are_those_that_proc_tells() {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        let effective = u64::from_str_radix(line.trim(), 16).unwrap();
+        for capability in 0..32 {
+            assert_eq!(has_capability(capability), Some(effective & 1 << capability != 0), "{capability}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
@@ -63,20 +63,16 @@ impl PidFd {
     /// # Errors
     /// What ioctl(2) says: `ENOTTY` or `EINVAL` on older kernels.
     pub fn status_after_wait(&self) -> io::Result<Option<i32>> {
-        // `struct pidfd_info` in its first form (linux/pidfd.h): 64 bytes, what is wanted in the first u64, the status in
-        // the last four bytes.
-        const GET_INFO: libc::Ioctl = nix::request_code_readwrite!(0xff, 11, 64);
-        const EXIT: u64 = 1 << 3;
-        let mut info = [0_u64; 8];
-        info[0] = EXIT;
-        // SAFETY: the kernel reads and writes at most the 64 bytes whose number is in the request.
-        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), GET_INFO, info.as_mut_ptr()) };
+        let exit = u64::from(libc::PIDFD_INFO_EXIT);
+        // SAFETY: integers only, for which zeroes are values.
+        let mut info: libc::pidfd_info = unsafe { mem::zeroed() };
+        info.mask = exit;
+        // SAFETY: the request names the size of `info`, which the kernel reads and writes, and which outlives the call.
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
         if done != 0 {
             return Err(io::Error::last_os_error());
         }
-        let [mask, .., last] = info;
-        let status = u32::try_from(last >> 32).unwrap_or(0).cast_signed();
-        Ok((mask & EXIT != 0).then_some(status))
+        Ok((info.mask & exit != 0).then_some(info.exit_code))
     }
 }
 
@@ -84,19 +80,21 @@ impl PidFd {
 /// child.
 #[must_use]
 pub fn reap(pid: Pid) -> Option<i32> {
-    let mut status = 0;
-    // SAFETY: `status` is a local that outlives the call.
-    let reaped = unsafe { libc::waitpid(pid.0, &raw mut status, libc::WNOHANG | libc::__WALL) };
-    (reaped == pid.0 && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status))).then_some(status)
+    reap_of(pid.0).map(|(_, status)| status)
 }
 
 /// Waits for any child that has ended, without blocking; gives its wait status (wait(2)).
 #[must_use]
 pub fn reap_any() -> Option<(Pid, i32)> {
+    reap_of(-1)
+}
+
+fn reap_of(which: libc::pid_t) -> Option<(Pid, i32)> {
     let mut status = 0;
     // SAFETY: `status` is a local that outlives the call.
-    let reaped = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
-    (reaped > 0).then_some((Pid(reaped), status))
+    let reaped = unsafe { libc::waitpid(which, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    let has_ended = libc::WIFEXITED(status) || libc::WIFSIGNALED(status);
+    (reaped > 0 && has_ended).then_some((Pid(reaped), status))
 }
 
 /// Whether a thread belongs to a process now: tgkill(2) looks for it there.

@@ -123,7 +123,8 @@ impl Engine for NotifyEngine {
             return Ok(outcome((failure(), filter), root_status, Done::default(), book));
         };
         let listener = Listener::new(listener).map_err(EngineError::Listener)?;
-        listener.set_sync_wake_up(true);
+        // Without it a worker only wakes later.
+        let _ = listener.set_sync_wake_up(true);
         if let Some(guarded) = &guarded {
             entrust(guarded, root, &listener, &mut book).map_err(EngineError::Listener)?;
         }

@@ -34,12 +34,8 @@ use crate::{
 #[must_use]
 pub fn can_place() -> bool {
     let has = |capability| process::has_capability(capability) == Some(true);
-    CpuBudget::of_this_process().cpus > 1 && (has(CAP_SYS_NICE) || !has(CAP_SYS_ADMIN))
+    CpuBudget::of_this_process().cpus > 1 && (has(process::CAP_SYS_NICE) || !has(process::CAP_SYS_ADMIN))
 }
-
-/// Numbers of capabilities (linux/capability.h).
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_SYS_NICE: u32 = 23;
 
 /// The tracing thread, and the tracee that it may be stuck to. Dropping it parts them.
 #[derive(Debug)]

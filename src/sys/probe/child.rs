@@ -15,10 +15,10 @@
 use std::{
     hint, io, mem,
     os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::fs::FileExt,
     },
-    process, ptr,
+    process,
     sync::atomic::{AtomicI32, AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -26,7 +26,6 @@ use std::{
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         ptrace as nix_ptrace,
         uio::{RemoteIoVec, process_vm_readv},
@@ -41,6 +40,8 @@ use crate::{
     sys::{
         Pid, futex,
         inherited::{block_signals, set_mask},
+        notify::{Listener, Received},
+        page::SharedPage,
         procfs,
         ptrace::{self, PtraceError},
         signal::PidFd,
@@ -84,7 +85,8 @@ struct Page {
 
 /// Asks what takes a child. Where none can be made, nothing is answered.
 pub(super) fn run(probes: &mut Probes) {
-    let Ok(page) = Shared::new() else { return };
+    // SAFETY: zeroes are a page at its start, and all its fields are atomics.
+    let Ok(page) = (unsafe { SharedPage::<Page>::map() }) else { return };
     let Ok(mut child) = Child::spawn(&page) else { return };
     let deadline = Instant::now() + Duration::from_millis(limits::PROBE_MS_MAX);
     let pid = child.pid;
@@ -181,8 +183,12 @@ fn filter(probes: &mut Probes, page: &Page, pid: Pid, deadline: Instant) {
     // SAFETY: the child made this descriptor in the table that it shares with us, and never touches it again; nobody
     // else knows of it.
     let listener = unsafe { OwnedFd::from_raw_fd(fd) };
-    probes.set(Probe::SyncWakeUp, Answer::of(set_sync(&listener)));
-    let answered = answer_notification(&listener, pid, deadline).map_err(io::Error::from).and_then(|()| {
+    let listener = match Listener::new(listener) {
+        Ok(listener) => listener,
+        Err(error) => return probes.set(Probe::Notification, Answer::of(Err::<(), _>(error))),
+    };
+    probes.set(Probe::SyncWakeUp, Answer::of(listener.set_sync_wake_up(true)));
+    let answered = answer_notification(&listener, pid, deadline).and_then(|()| {
         let is_done = page.wait(STAGE_DONE, deadline);
         let parent = page.parent.load(Ordering::Relaxed);
         if is_done && parent == process::id().cast_signed() { Ok(()) } else { Err(Errno::ETIMEDOUT.into()) }
@@ -190,98 +196,24 @@ fn filter(probes: &mut Probes, page: &Page, pid: Pid, deadline: Instant) {
     probes.set(Probe::Notification, Answer::of(answered));
 }
 
-fn set_sync(listener: &OwnedFd) -> nix::Result<()> {
-    /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` (linux/seccomp.h).
-    const SYNC_WAKE_UP: libc::c_ulong = 1;
-    // SAFETY: this request takes its flags by value.
-    let done =
-        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
-    Errno::result(done).map(drop)
-}
-
-/// A structure of the kernel's with room behind it: a later kernel may have a longer one (seccomp_unotify(2)).
-#[repr(C)]
-struct Roomy<T>(T, [u64; 16]);
-
 /// Receives the child's one notification, and lets the call go on.
-fn answer_notification(listener: &OwnedFd, pid: Pid, deadline: Instant) -> nix::Result<()> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-    if poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
-        return Err(Errno::ETIMEDOUT);
+fn answer_notification(listener: &Listener, pid: Pid, deadline: Instant) -> io::Result<()> {
+    if !listener.has_call(deadline.saturating_duration_since(Instant::now())) {
+        return Err(Errno::ETIMEDOUT.into());
     }
-    // SAFETY: integers only, for which zeroes are values.
-    let mut notification: Roomy<libc::seccomp_notif> = unsafe { mem::zeroed() };
-    // SAFETY: the kernel writes its `struct seccomp_notif` into `notification`, which is zero as it must be, has that
-    // size and more, and outlives the call.
-    let done =
-        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification) };
-    Errno::result(done)?;
-    if notification.0.pid != pid.as_u32() {
-        return Err(Errno::EPROTO);
+    match listener.receive()? {
+        Received::Call(call) if call.tid != pid.leader() => Err(Errno::EPROTO.into()),
+        Received::Call(call) if listener.let_go(call.id) => Ok(()),
+        // The child blocks every signal: it is gone.
+        Received::Call(_) | Received::Nothing => Err(Errno::ENOENT.into()),
     }
-    // SAFETY: as above.
-    let mut response: Roomy<libc::seccomp_notif_resp> = unsafe { mem::zeroed() };
-    response.0.id = notification.0.id;
-    response.0.flags = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(0);
-    // SAFETY: the kernel only reads its `struct seccomp_notif_resp` from `response`, which outlives the call.
-    let done =
-        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) };
-    Errno::result(done).map(drop)
 }
 
 /// Asks how a process ended that has been reaped.
 fn exit_info(pidfd: &PidFd) -> Answer {
-    let exit = u64::from(libc::PIDFD_INFO_EXIT);
-    // SAFETY: integers only, for which zeroes are values.
-    let mut info: libc::pidfd_info = unsafe { mem::zeroed() };
-    info.mask = exit;
-    // SAFETY: the request names the size of `info`, which the kernel reads and writes, and which outlives the call.
-    let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
-    match Errno::result(done) {
-        Ok(_) => Answer::of_bool(info.mask & exit != 0),
-        Err(errno) => Answer::No(Some(errno)),
-    }
-}
-
-/// A [`Page`] in memory that stays shared over a fork.
-struct Shared(ptr::NonNull<Page>);
-
-impl Shared {
-    fn new() -> io::Result<Self> {
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice overlaps nothing of ours.
-        let page = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                size_of::<Page>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if page == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        ptr::NonNull::new(page.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
-    }
-}
-
-impl std::ops::Deref for Shared {
-    type Target = Page;
-
-    fn deref(&self) -> &Page {
-        // SAFETY: mapped from `new` until `drop`, aligned as pages are; its fields are atomics, which the child may
-        // change at any time.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this length, and its one owner gives it up here.
-        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Page>()) };
-    }
+    pidfd
+        .status_after_wait()
+        .map_or_else(|error| Answer::of(Err::<(), _>(error)), |status| Answer::of_bool(status.is_some()))
 }
 
 impl Page {
