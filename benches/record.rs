@@ -84,22 +84,15 @@ impl Shape {
 
 fn header(kind: RecordKind, call: &str, result: i64, arguments: [u64; 6]) -> RecordHeader {
     RecordHeader {
-        len: 0,
-        version: 0,
-        kind: kind.code(),
         sequence: 42,
-        enter_ns: 1_700_000_000_123_456_000,
         exit_ns: 1_700_000_000_123_460_000,
         tid: 1234,
         pid: 1234,
-        flags: 0,
         abi: Abi::X86_64.code(),
-        capture_count: 0,
-        producer: 0,
         number: abi::number(Abi::X86_64, call).expect("a call of x86_64"),
-        reserved: 0,
         result,
         arguments,
+        ..RecordHeader::new(kind, 1_700_000_000_123_456_000)
     }
 }
 

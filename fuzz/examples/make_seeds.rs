@@ -58,22 +58,12 @@ fn header(kind: RecordKind, abi: Abi, name: &str) -> Result<RecordHeader> {
         abi::number(abi, name).ok_or_else(|| format!("{} has no call {name}", abi.name()))?
     };
     Ok(RecordHeader {
-        len: 0,
-        version: 0,
-        kind: kind.code(),
-        sequence: 0,
-        enter_ns: 1_700_000_000_000_000_000,
         exit_ns: 1_700_000_000_000_001_234,
         tid: PARENT,
         pid: PARENT,
-        flags: 0,
         abi: abi.code(),
-        capture_count: 0,
-        producer: 0,
         number,
-        reserved: 0,
-        result: 0,
-        arguments: [0; 6],
+        ..RecordHeader::new(kind, 1_700_000_000_000_000_000)
     })
 }
 

@@ -21,22 +21,12 @@ impl Sample {
     /// A record of process 1234, whose only thread is its first.
     pub(crate) fn new(kind: RecordKind) -> Self {
         let header = RecordHeader {
-            len: 0,
-            version: 0,
-            kind: kind.code(),
             sequence: 42,
-            enter_ns: 1_700_000_000_123_456_000,
             exit_ns: 1_700_000_000_123_456_789,
             tid: 1234,
             pid: 1234,
-            flags: 0,
             abi: Abi::X86_64.code(),
-            capture_count: 0,
-            producer: 0,
-            number: SyscallNr(0),
-            reserved: 0,
-            result: 0,
-            arguments: [0; 6],
+            ..RecordHeader::new(kind, 1_700_000_000_123_456_000)
         };
         Self { header, captures: CaptureBuffer::with_capacity(limits::RECORD_BYTES_MAX) }
     }

@@ -1,10 +1,10 @@
 //! What calls mean for the life of processes and for sockets, as far as an engine must know it.
 
-use super::{capture::clone3_flags, recorder::header};
+use super::capture::clone3_flags;
 use crate::{
     abi::{self, SyscallNr},
     event::{RecordFlags, RecordHeader, RecordKind},
-    sys::{Pid, RemoteAddr, Tid, ptrace::Call},
+    sys::{Pid, RemoteAddr, Tid, clock, ptrace::Call},
 };
 
 pub(super) const CLONE_THREAD: u64 = 0x0001_0000;
@@ -211,8 +211,8 @@ fn low_int(value: u64) -> i32 {
     u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX).cast_signed()
 }
 
-/// The record of a new thread or process.
-pub(super) fn clone_record(
+/// The record of a new thread or process, made by a call that is not known.
+fn clone_record(
     now_ns: u64,
     (tid, pid): (Tid, Pid),
     (child, child_pid): (Tid, Pid),
@@ -226,8 +226,26 @@ pub(super) fn clone_record(
         number: CLONE,
         result: i64::from(child.as_u32()),
         arguments: [flags, u64::from(child_pid.as_u32()), 0, 0, 0, 0],
-        ..header(RecordKind::Clone, now_ns)
+        ..RecordHeader::new(RecordKind::Clone, now_ns)
     }
+}
+
+/// The record of a new thread or process that `creator` made by this call, with these flags if they are known.
+pub(super) fn seen_clone_record(
+    now_ns: u64,
+    call: &Call,
+    creator: (Tid, Pid),
+    child: (Tid, Pid),
+    flags: Option<u64>,
+) -> RecordHeader {
+    let record = clone_record(now_ns, creator, child, flags.unwrap_or(0));
+    RecordHeader { abi: call.abi.code(), number: call.nr, ..record }
+}
+
+/// The record of one that its creator did not tell of, learnt from itself.
+pub(super) fn unseen_clone_record(creator: Pid, child: (Tid, Pid)) -> RecordHeader {
+    let record = clone_record(clock::wall_ns(), (creator.leader(), creator), child, 0);
+    RecordHeader { flags: record.flags | RecordFlags::FROM_CHILD.0, ..record }
 }
 
 /// The descriptor of a call that is, or may be, a socket whose addresses are worth asking for.

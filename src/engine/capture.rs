@@ -448,8 +448,9 @@ mod tests {
     use super::*;
     use crate::{
         abi::SyscallNr,
-        engine::recorder::{header, with_call},
-        event::{self, HEADER_BYTES, Record, RecordKind},
+        engine::recorder::call_header,
+        event::{self, HEADER_BYTES, Record},
+        sys::Pid,
     };
 
     fn own_tid() -> Tid {
@@ -486,8 +487,12 @@ mod tests {
         let mut captures = CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES);
         assert_eq!(reader.capture(&mut captures), RecordFlags::default());
         let mut record = vec![0; HEADER_BYTES + captures.as_bytes().len()];
-        event::write_record(&mut record, &with_call(header(RecordKind::Syscall, 0), call), &captures)
-            .unwrap();
+        event::write_record(
+            &mut record,
+            &call_header(0, call, (Tid(0), Pid(0)), RecordFlags::default()),
+            &captures,
+        )
+        .unwrap();
         let record = Record::parse(&record).unwrap();
         record.captures().map(|capture| (capture.kind, capture.argument, capture.data.to_vec())).collect()
     }

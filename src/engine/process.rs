@@ -1,6 +1,6 @@
 //! The `/proc` texts of a process, taken raw: at its exec, or when it has to be told of again.
 
-use super::recorder::header;
+use super::calls::EXECVE;
 use crate::{
     event::{CaptureBuffer, CaptureFlags, CaptureKind, Captures, RecordFlags, RecordHeader, RecordKind},
     limits,
@@ -42,8 +42,52 @@ pub(crate) fn process_record(pid: Pid, bits: u64, captures: &mut CaptureBuffer) 
         pid: pid.as_u32(),
         flags: flags.0,
         arguments: [bits, 0, 0, 0, 0, 0],
-        ..header(RecordKind::Process, now_ns)
+        ..RecordHeader::new(RecordKind::Process, now_ns)
     })
+}
+
+/// Appends the captures of a [`RecordKind::Exec`] to those of its call, and gives its header: `tid` of `pid`, whose id was
+/// `former` before, runs another program. Nothing is known of the call if it was not trapped.
+pub(crate) fn exec_record(
+    call: Option<RecordHeader>,
+    (former, tid, pid): (Tid, Tid, Pid),
+    captures: &mut CaptureBuffer,
+) -> RecordHeader {
+    let now_ns = clock::wall_ns();
+    capture_process(tid, captures);
+    let unseen = RecordHeader { number: EXECVE, ..RecordHeader::new(RecordKind::Exec, now_ns) };
+    let record = call.unwrap_or(unseen);
+    // A program that starts always matters: what is known of processes comes from it.
+    let mut flags = RecordFlags(record.flags).without(RecordFlags::IRRELEVANT);
+    if captures.has_dropped() {
+        flags = flags.with(RecordFlags::CAPTURES_DROPPED);
+    }
+    RecordHeader {
+        kind: RecordKind::Exec.code(),
+        exit_ns: now_ns,
+        tid: tid.as_u32(),
+        pid: pid.as_u32(),
+        flags: flags.0,
+        arguments: [u64::from(former.as_u32()), 0, 0, 0, 0, 0],
+        ..record
+    }
+}
+
+/// The record of the end of a thread of `pid`, with its wait status (wait(2)) if that is known.
+pub(crate) fn exit_record(tid: Tid, pid: Pid, status: Option<i32>) -> RecordHeader {
+    let flags = if status.is_some() { RecordFlags::default() } else { RecordFlags::NO_RESULT };
+    RecordHeader {
+        tid: tid.as_u32(),
+        pid: pid.as_u32(),
+        flags: flags.0,
+        result: i64::from(status.unwrap_or(0)),
+        ..RecordHeader::new(RecordKind::Exit, clock::wall_ns())
+    }
+}
+
+/// The process of a thread, and the parent of that. Without `/proc` nothing is known but the thread itself.
+pub(crate) fn process_and_parent(tid: Tid) -> (Pid, Pid) {
+    procfs::relations(tid).map_or((Pid(tid.0), Pid(0)), |relations| (relations.process, relations.parent))
 }
 
 /// The name of the program that a record of its start tells; `None` if it does not stand there just as it is
@@ -57,7 +101,7 @@ pub fn name_in(mut captures: Captures<'_>) -> Option<&[u8]> {
 }
 
 /// Appends what `/proc` tells of a process. A text that cannot be read is left out: the decoder does without.
-pub(crate) fn capture_process(tid: Tid, captures: &mut CaptureBuffer) {
+fn capture_process(tid: Tid, captures: &mut CaptureBuffer) {
     for (kind, name) in TEXTS {
         let mut text = [0; limits::PROC_TEXT_BYTES_MAX];
         if let Ok((len, was_cut)) = procfs::read_text(tid, name, &mut text) {

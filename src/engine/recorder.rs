@@ -7,12 +7,11 @@ use std::{
 };
 
 use crate::{
-    abi::{Abi, SyscallNr},
     counters::RecorderCounters,
-    event::{self, CaptureBuffer, HEADER_BYTES, RecordHeader, RecordKind},
+    event::{self, CaptureBuffer, HEADER_BYTES, RecordFlags, RecordHeader, RecordKind},
     limits,
     ring::{Presence, Producer, ProducerMemory, ReserveError},
-    sys::{clock, ptrace::Call},
+    sys::{Pid, Tid, clock, ptrace::Call},
 };
 
 /// How long the recorder sleeps before it asks again for room in a full ring.
@@ -169,7 +168,7 @@ impl<M: ProducerMemory> Recorder<M> {
             sequence: self.sequence - self.lost,
             producer: self.id,
             result: i64::try_from(self.lost).unwrap_or(i64::MAX),
-            ..header(RecordKind::Loss, clock::wall_ns())
+            ..RecordHeader::new(RecordKind::Loss, clock::wall_ns())
         };
         if self.write(&header, &CaptureBuffer::with_capacity(0), self.is_over) {
             self.lost = 0;
@@ -223,31 +222,22 @@ fn record_bytes(captures: &CaptureBuffer) -> usize {
     HEADER_BYTES + captures.as_bytes().len()
 }
 
-/// A header of one moment, with everything else zero.
-pub(crate) fn header(kind: RecordKind, now_ns: u64) -> RecordHeader {
+/// The header of the record of a call that began then, with what is known of it at its entry.
+pub(crate) fn call_header(
+    enter_ns: u64,
+    call: &Call,
+    (tid, pid): (Tid, Pid),
+    flags: RecordFlags,
+) -> RecordHeader {
     RecordHeader {
-        len: 0,
-        version: 0,
-        kind: kind.code(),
-        sequence: 0,
-        enter_ns: now_ns,
-        exit_ns: now_ns,
-        tid: 0,
-        pid: 0,
-        flags: 0,
-        abi: Abi::NATIVE.code(),
-        capture_count: 0,
-        producer: 0,
-        number: SyscallNr(0),
-        reserved: 0,
-        result: 0,
-        arguments: [0; 6],
+        tid: tid.as_u32(),
+        pid: pid.as_u32(),
+        flags: flags.0,
+        abi: call.abi.code(),
+        number: call.nr,
+        arguments: call.arguments,
+        ..RecordHeader::new(RecordKind::Syscall, enter_ns)
     }
-}
-
-/// The same header for a call.
-pub(crate) fn with_call(header: RecordHeader, call: &Call) -> RecordHeader {
-    RecordHeader { abi: call.abi.code(), number: call.nr, arguments: call.arguments, ..header }
 }
 
 #[cfg(test)]
@@ -266,7 +256,7 @@ mod tests {
     }
 
     fn call() -> RecordHeader {
-        header(RecordKind::Syscall, 1)
+        RecordHeader::new(RecordKind::Syscall, 1)
     }
 
     /// Kind, number and result of each record in the ring.

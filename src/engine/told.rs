@@ -20,26 +20,30 @@
 
 use std::collections::HashMap;
 
-use super::recorder::Recorder;
+use super::{process::process_record, recorder::Recorder};
 use crate::{
     event::{CaptureBuffer, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, RecordHeader},
     limits,
     ring::ProducerMemory,
-    sys::Pid,
+    sys::{Pid, procfs},
     triage::NameHits,
 };
 
-/// Where what is told of processes comes from.
+/// Where what is told of processes comes from: `/proc`, unless it says otherwise.
 pub(crate) trait ProcessSource {
     /// Whether we follow it.
     fn is_tracee(&self, pid: Pid) -> bool;
 
     /// Its parent; `None` if it is gone.
-    fn parent(&self, pid: Pid) -> Option<Pid>;
+    fn parent(&self, pid: Pid) -> Option<Pid> {
+        procfs::relations(pid.leader()).ok().map(|relations| relations.parent)
+    }
 
     /// Fills the captures of a [`RecordKind::Process`](crate::event::RecordKind::Process) and gives its header; `None` if
     /// it is gone.
-    fn record(&self, pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader>;
+    fn record(&self, pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader> {
+        process_record(pid, bits, captures)
+    }
 }
 
 /// What the reader knows of one process.
@@ -309,7 +313,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::{FullRing, recorder::header},
+        engine::FullRing,
         event::{CaptureFlags, CaptureKind, Record, RecordKind},
         ring::{Consumer, Heap, Poll, Presence, Producer, RecordBuffer},
     };
@@ -350,7 +354,7 @@ mod tests {
 
     fn of(kind: RecordKind, pid: i32) -> RecordHeader {
         let pid = pid.cast_unsigned();
-        RecordHeader { tid: pid, pid, ..header(kind, 0) }
+        RecordHeader { tid: pid, pid, ..RecordHeader::new(kind, 0) }
     }
 
     impl Line {

@@ -3,9 +3,11 @@
 //! It reads no memory itself and counts nothing. A call of which it says that no rule can match it was judged in the
 //! same way whether it is then dropped or only marked: an audit shows what a real run does.
 
+use super::process::name_in;
 use crate::{
     abi::Abi,
     counters::EngineCounters,
+    event::CaptureBuffer,
     filter::{self, CompileError, Program},
     interest::{Interest, SKIPPED},
     sys::ptrace::Call,
@@ -161,6 +163,11 @@ impl Wanted {
             let is_kept = self.triage.is_kept(call.abi, call.nr, &call.arguments, memory);
             if is_kept { Verdict::Kept } else { Verdict::Dropped }
         })
+    }
+
+    /// What the name of the program that this exec record tells of says about all its calls, as [`Self::name_hits`].
+    pub(super) fn name_hits_in(&self, exec: &CaptureBuffer) -> Option<NameHits> {
+        name_in(exec.captures()).and_then(|name| self.name_hits(name))
     }
 
     /// What a program's name says about all calls that the program makes. `None` if it says nothing certain.

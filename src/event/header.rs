@@ -4,7 +4,7 @@ use std::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::abi::SyscallNr;
+use crate::abi::{Abi, SyscallNr};
 
 /// The version of the wire format that this build writes and reads.
 pub const VERSION: u16 = 1;
@@ -50,6 +50,32 @@ pub struct RecordHeader {
     pub result: i64,
     /// The six argument registers at the entry of the call.
     pub arguments: [u64; 6],
+}
+
+impl RecordHeader {
+    /// The header of a native record of one moment, with everything else zero. The writer fills in the length, the version
+    /// and the number of captures.
+    #[must_use]
+    pub const fn new(kind: RecordKind, now_ns: u64) -> Self {
+        Self {
+            len: 0,
+            version: 0,
+            kind: kind.code(),
+            sequence: 0,
+            enter_ns: now_ns,
+            exit_ns: now_ns,
+            tid: 0,
+            pid: 0,
+            flags: 0,
+            abi: Abi::NATIVE.code(),
+            capture_count: 0,
+            producer: 0,
+            number: SyscallNr(0),
+            reserved: 0,
+            result: 0,
+            arguments: [0; 6],
+        }
+    }
 }
 
 const _: () = assert!(

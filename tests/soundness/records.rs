@@ -132,22 +132,11 @@ fn life(random: &mut Random, sequence: u64) -> Made {
 fn header(sequence: u64) -> RecordHeader {
     let ts = NOW_NS + sequence * 1_000_000;
     RecordHeader {
-        len: 0,
-        version: 0,
         kind: 0,
         sequence,
-        enter_ns: ts,
         exit_ns: ts + 1000,
-        tid: 0,
-        pid: 0,
-        flags: 0,
         abi: Abi::X86_64.code(),
-        capture_count: 0,
-        producer: 0,
-        number: SyscallNr(0),
-        reserved: 0,
-        result: 0,
-        arguments: [0; 6],
+        ..RecordHeader::new(RecordKind::Syscall, ts)
     }
 }
 

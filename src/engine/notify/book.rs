@@ -12,16 +12,15 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use crate::{
     engine::{
         Population, Recorder,
-        calls::clone_record,
-        process::{self, process_record},
-        recorder::header,
+        calls::unseen_clone_record,
+        process::{self, exit_record, process_and_parent, process_record},
         told::{ProcessSource, Told, ToldName},
     },
-    event::{CaptureBuffer, PROCESS_EXEC_LOST, RecordFlags, RecordHeader, RecordKind},
+    event::{CaptureBuffer, PROCESS_EXEC_LOST, RecordHeader},
     limits,
     ring::ProducerMemory,
     sys::{
-        Pid, Tid, clock, procfs,
+        Pid, Tid,
         signal::{self, PidFd},
     },
     triage::NameHits,
@@ -63,14 +62,6 @@ struct People {
 impl ProcessSource for People {
     fn is_tracee(&self, pid: Pid) -> bool {
         self.processes.contains_key(&pid)
-    }
-
-    fn parent(&self, pid: Pid) -> Option<Pid> {
-        procfs::relations(pid.leader()).ok().map(|relations| relations.parent)
-    }
-
-    fn record(&self, pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader> {
-        process_record(pid, bits, captures)
     }
 }
 
@@ -145,7 +136,11 @@ impl<M: ProducerMemory> Book<M> {
     pub(super) fn adopt(&mut self, pid: Pid) {
         self.admit(pid);
         self.recorder.recover();
-        if let Some(header) = process_record(pid, 0, &mut self.captures) {
+        self.record_process(pid, 0);
+    }
+
+    fn record_process(&mut self, pid: Pid, bits: u64) {
+        if let Some(header) = process_record(pid, bits, &mut self.captures) {
             self.recorder.record(&header, &self.captures);
         }
     }
@@ -196,17 +191,15 @@ impl<M: ProducerMemory> Book<M> {
             }
             self.end_thread(tid, pid);
         }
-        // Without /proc nothing is known but the thread itself.
-        let (pid, parent) = procfs::relations(tid)
-            .map_or((as_process, Pid(0)), |relations| (relations.process, relations.parent));
+        let (pid, parent) = process_and_parent(tid);
         if self.people.processes.get(&pid).is_some_and(|process| !process.owns_its_id()) {
             self.end(pid, None);
         }
         if !self.people.processes.contains_key(&pid) {
-            self.introduce_unseen((parent.leader(), parent), (pid.leader(), pid));
+            self.introduce_unseen(parent, (pid.leader(), pid));
         }
         if tid != pid.leader() {
-            self.introduce_unseen((pid.leader(), pid), (tid, pid));
+            self.introduce_unseen(pid, (tid, pid));
             self.people.threads.insert(tid, pid);
             if let Some(process) = self.people.processes.get_mut(&pid) {
                 process.threads.push(tid);
@@ -216,13 +209,12 @@ impl<M: ProducerMemory> Book<M> {
     }
 
     /// Tells of a thread or process whose creation nobody saw.
-    fn introduce_unseen(&mut self, (creator, creator_pid): (Tid, Pid), (tid, pid): (Tid, Pid)) {
-        let mut record = clone_record(clock::wall_ns(), (creator, creator_pid), (tid, pid), 0);
-        record.flags |= RecordFlags::FROM_CHILD.0;
-        self.tell(creator_pid);
+    fn introduce_unseen(&mut self, creator: Pid, (tid, pid): (Tid, Pid)) {
+        let record = unseen_clone_record(creator, (tid, pid));
+        self.tell(creator);
         if pid.leader() == tid {
             self.admit(pid);
-            self.told.record_clone((creator_pid, pid), &record, &mut self.recorder);
+            self.told.record_clone((creator, pid), &record, &mut self.recorder);
         } else {
             self.created += 1;
             self.recorder.record_bare(&record);
@@ -241,9 +233,7 @@ impl<M: ProducerMemory> Book<M> {
             return;
         }
         self.tell(pid);
-        if let Some(header) = process_record(pid, PROCESS_EXEC_LOST, &mut self.captures) {
-            self.recorder.record(&header, &self.captures);
-        }
+        self.record_process(pid, PROCESS_EXEC_LOST);
     }
 
     /// A process may start a program now, and nobody can look.
@@ -348,14 +338,7 @@ impl<M: ProducerMemory> Book<M> {
     }
 
     fn record_end(&mut self, tid: Tid, pid: Pid, status: Option<i32>) {
-        let flags = if status.is_some() { RecordFlags::default() } else { RecordFlags::NO_RESULT };
-        let exit = RecordHeader {
-            tid: tid.as_u32(),
-            pid: pid.as_u32(),
-            flags: flags.0,
-            result: i64::from(status.unwrap_or(0)),
-            ..header(RecordKind::Exit, clock::wall_ns())
-        };
+        let exit = exit_record(tid, pid, status);
         self.told.record_exit(pid, &exit, &self.people, &mut self.recorder);
     }
 

@@ -20,15 +20,15 @@ use crate::{
     engine::{
         Holds, Stage, Verdict,
         calls::{
-            CLONE_THREAD, EXECVE, asks_for_tracer, clone_flags, clone_record, is_exec, is_fork, may_block,
+            CLONE_THREAD, asks_for_tracer, clone_flags, is_exec, is_fork, may_block, seen_clone_record,
             socket_of, waiting_socket,
         },
         capture::{Reader, Seen},
-        process::{self, capture_process},
-        recorder::{header, with_call},
+        process::{self, exec_record},
+        recorder::call_header,
         socket::capture_socket,
     },
-    event::{CaptureBuffer, RecordFlags, RecordHeader, RecordKind},
+    event::{CaptureBuffer, RecordFlags, RecordHeader},
     limits,
     ring::ProducerMemory,
     sys::{
@@ -51,13 +51,8 @@ pub(super) struct Kept {
 
 impl Kept {
     fn header(&self) -> RecordHeader {
-        let header = with_call(header(RecordKind::Syscall, self.enter_ns), &self.notification.call);
-        RecordHeader {
-            tid: self.notification.tid.as_u32(),
-            pid: self.pid.as_u32(),
-            flags: self.flags.0,
-            ..header
-        }
+        let Notification { tid, call, .. } = &self.notification;
+        call_header(self.enter_ns, call, (*tid, self.pid), self.flags)
     }
 }
 
@@ -308,27 +303,16 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
     fn program(&mut self, stop: Stopped, kept: &Kept, is_kept: bool) {
         let (shared, tid) = (self.shared, stop.tid());
         let former = stop.event_message().unwrap_or(tid);
-        let now_ns = clock::wall_ns();
         self.exec_captures.clear();
-        let mut record = if is_kept {
+        let call = is_kept.then(|| {
             self.exec_captures.append(&kept.captures);
             kept.header()
-        } else {
-            RecordHeader { number: EXECVE, ..header(RecordKind::Exec, now_ns) }
-        };
-        capture_process(tid, &mut self.exec_captures);
-        record.kind = RecordKind::Exec.code();
-        record.exit_ns = now_ns;
-        (record.tid, record.pid) = (tid.as_u32(), kept.pid.as_u32());
-        record.arguments = [u64::from(former.as_u32()), 0, 0, 0, 0, 0];
-        if self.exec_captures.has_dropped() {
-            record.flags |= RecordFlags::CAPTURES_DROPPED.0;
-        }
+        });
+        let record = exec_record(call, (former, tid, kept.pid), &mut self.exec_captures);
         {
             let mut book = shared.book();
             book.recorder.begin_stop(kept.since);
-            let hits = process::name_in(self.exec_captures.captures())
-                .and_then(|name| shared.wanted.name_hits(name));
+            let hits = shared.wanted.name_hits_in(&self.exec_captures);
             book.record_exec(kept.pid, (&record, &self.exec_captures), hits);
         }
         shared.is_launching.store(false, Ordering::Release);
@@ -366,9 +350,8 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         self.next = next;
         match fork {
             Ok(Fork::Made { parent, child, child_stop }) => {
-                let record =
-                    clone_record(clock::wall_ns(), (tid, pid), (child, Pid(child.0)), flags.unwrap_or(0));
-                let record = RecordHeader { abi: call.abi.code(), number: call.nr, ..record };
+                let made = (child, Pid(child.0));
+                let record = seen_clone_record(clock::wall_ns(), &call, (tid, pid), made, flags);
                 {
                     let mut book = shared.book();
                     book.recorder.begin_stop(since);

@@ -28,10 +28,10 @@ use self::{
 };
 use super::{
     Engine, EngineError, Holds, LaunchError, Outcome, Recorder, Setup, Stage,
-    calls::{CLONE_THREAD, EXECVE, clone_flags, clone_record, is_exec, name_of, socket_of},
+    calls::{CLONE_THREAD, clone_flags, is_exec, name_of, seen_clone_record, socket_of, unseen_clone_record},
     capture::{Reader, Seen},
-    process::{self, capture_process, process_record},
-    recorder::{header, with_call},
+    process::{self, exec_record, exit_record, process_and_parent},
+    recorder::call_header,
     socket::capture_socket,
     told::{ProcessSource, Told, ToldName},
     wanted::{Verdict, Wanted},
@@ -39,7 +39,7 @@ use super::{
 use crate::{
     abi::{self, SyscallNr},
     counters::EngineCounters,
-    event::{CaptureBuffer, RecordFlags, RecordHeader, RecordKind},
+    event::{CaptureBuffer, RecordFlags, RecordHeader},
     limits,
     ring::ProducerMemory,
     sys::{
@@ -320,8 +320,7 @@ impl PtraceEngine {
             return resumed;
         }
         self.counters.tracees_created += 1;
-        let record = clone_record(now_ns, (tid, pid), (child, child_pid), flags.unwrap_or(0));
-        let record = RecordHeader { abi: call.abi.code(), number: call.nr, ..record };
+        let record = seen_clone_record(now_ns, &call, (tid, pid), (child, child_pid), flags);
         if self.record_clone((pid, child_pid), is_thread, &record, recorder) {
             // A child is called as its creator is until it runs another program.
             self.tracees.set_name(child, self.tracees.name(tid, recorder.epoch()));
@@ -343,12 +342,9 @@ impl PtraceEngine {
             if let Some(pair) = &self.pair {
                 pair.introduced(None, tid);
             }
-            // Without /proc nothing is known but the thread itself.
-            let (pid, parent) = procfs::relations(tid)
-                .map_or((Pid(tid.0), Pid(0)), |relations| (relations.process, relations.parent));
+            let (pid, parent) = process_and_parent(tid);
             let creator = if pid.leader() == tid { parent } else { pid };
-            let mut record = clone_record(clock::wall_ns(), (creator.leader(), creator), (tid, pid), 0);
-            record.flags |= RecordFlags::FROM_CHILD.0;
+            let record = unseen_clone_record(creator, (tid, pid));
             self.tell(creator, recorder);
             self.tracees.introduce(tid, pid);
             self.counters.tracees_created += 1;
@@ -382,33 +378,19 @@ impl PtraceEngine {
         }
         let (pid, pending) = self.tracees.leave(tid);
         self.exec_captures.clear();
-        let now_ns = clock::wall_ns();
-        let mut record = match &pending {
-            Some(pending) => {
-                self.exec_captures.append(&pending.captures);
-                pending.header(tid, pid)
-            }
-            None => RecordHeader { number: EXECVE, ..header(RecordKind::Exec, now_ns) },
-        };
-        capture_process(tid, &mut self.exec_captures);
+        let call = pending.as_ref().map(|pending| {
+            self.exec_captures.append(&pending.captures);
+            pending.header(tid, pid)
+        });
+        let record = exec_record(call, (former, tid, pid), &mut self.exec_captures);
         if self.is_launching {
             self.is_launching = false;
             self.filter = self.child.filter_state();
             self.listener = self.child.take_listener();
         }
         let resumed = self.resume(stop, (Resume::Free, 0), Stage::Life, since);
-        record.kind = RecordKind::Exec.code();
-        // A program that starts always matters: what is known of processes comes from it.
-        record.flags = RecordFlags(record.flags).without(RecordFlags::IRRELEVANT).0;
-        record.exit_ns = now_ns;
-        (record.tid, record.pid) = (tid.as_u32(), pid.as_u32());
-        record.arguments = [u64::from(former.as_u32()), 0, 0, 0, 0, 0];
-        if self.exec_captures.has_dropped() {
-            record.flags |= RecordFlags::CAPTURES_DROPPED.0;
-        }
         let told_in = self.told.record_exec(pid, (&record, &self.exec_captures), recorder);
-        let hits =
-            process::name_in(self.exec_captures.captures()).and_then(|name| self.wanted.name_hits(name));
+        let hits = self.wanted.name_hits_in(&self.exec_captures);
         let name = hits.zip(told_in).map(|(hits, epoch)| ToldName { hits, epoch });
         self.tracees.set_name(tid, name);
         if let Some(pending) = pending {
@@ -454,12 +436,7 @@ impl PtraceEngine {
     }
 
     fn record_end<M: ProducerMemory>(&mut self, tid: Tid, pid: Pid, status: i32, recorder: &mut Recorder<M>) {
-        let exit = RecordHeader {
-            tid: tid.as_u32(),
-            pid: pid.as_u32(),
-            result: i64::from(status),
-            ..header(RecordKind::Exit, clock::wall_ns())
-        };
+        let exit = exit_record(tid, pid, Some(status));
         self.told.record_exit(pid, &exit, &Living(&self.tracees), recorder);
     }
 
@@ -485,21 +462,12 @@ impl ProcessSource for Living<'_> {
     fn is_tracee(&self, pid: Pid) -> bool {
         self.0.phase(pid.leader()).is_some()
     }
-
-    fn parent(&self, pid: Pid) -> Option<Pid> {
-        procfs::relations(pid.leader()).ok().map(|relations| relations.parent)
-    }
-
-    fn record(&self, pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader> {
-        process_record(pid, bits, captures)
-    }
 }
 
 impl PendingCall {
     /// The header of the call's record, with what is known at its entry.
     fn header(&self, tid: Tid, pid: Pid) -> RecordHeader {
-        let header = with_call(header(RecordKind::Syscall, self.enter_ns), &self.call);
-        RecordHeader { tid: tid.as_u32(), pid: pid.as_u32(), flags: self.flags.0, ..header }
+        call_header(self.enter_ns, &self.call, (tid, pid), self.flags)
     }
 }
 

@@ -153,9 +153,6 @@ fn hostile_record_of(kind: RecordKind, random: &mut Random) -> Result<Vec<u8>> {
     let abi = *random.pick(&ABIS).unwrap_or(&Abi::Other);
     let number = u32::try_from(random.below(NUMBERS))? | if abi == Abi::X32 { X32_SYSCALL_BIT } else { 0 };
     let mut header = RecordHeader {
-        len: 0,
-        version: 0,
-        kind: kind.code(),
         sequence: random.word(),
         enter_ns: random.word(),
         exit_ns: time(random),
@@ -163,12 +160,10 @@ fn hostile_record_of(kind: RecordKind, random: &mut Random) -> Result<Vec<u8>> {
         pid: tid(random)?,
         flags: u32::try_from(random.below(64))?,
         abi: abi.code(),
-        capture_count: 0,
-        producer: 0,
         number: SyscallNr(number),
-        reserved: 0,
         result: result(random)?,
         arguments: [(); 6].map(|()| word(random)),
+        ..RecordHeader::new(kind, 0)
     };
     if kind == RecordKind::Clone {
         // libsinsp gives out no event of a process with its own number. It has a low one, so no child gets such.
