@@ -24,7 +24,7 @@ use nix::{
     },
 };
 
-use super::{STATUS_FAILED, forward::FORWARDED, say};
+use super::{STATUS_FAILED, exit_as, forward::FORWARDED, say};
 use crate::{
     limits,
     sys::{
@@ -195,7 +195,7 @@ impl Guardian {
     fn engine_ended(&mut self, status: i32) -> io::Result<Option<Role>> {
         let is_orderly = self.board.stage() == Stage::Over || self.board.root().is_none();
         if is_orderly {
-            return Ok(Some(Role::Guardian(die_as(self.root_status.unwrap_or(status)))));
+            return Ok(Some(Role::Guardian(exit_as(self.root_status.unwrap_or(status)))));
         }
         self.take_listener();
         if self.on_death == OnDeath::Continue
@@ -211,9 +211,8 @@ impl Guardian {
     /// Lets the workload's calls go until another engine is ready.
     fn bridge(&mut self, listener: Listener) -> io::Result<Option<Role>> {
         say(format_args!("the engine's process has died: another one is started, and the workload goes on"));
-        let mut unseen = 0;
         // Those that are not its own it refuses.
-        unseen += self.board.unanswered().map(|id| u64::from(listener.let_go(id))).sum::<u64>();
+        let mut unseen = self.board.unanswered().map(|id| u64::from(listener.let_go(id))).sum::<u64>();
         self.listener = Some(listener);
         if let Some(guarded) = self.start_engine()? {
             return Ok(Some(Role::Engine(guarded)));
@@ -259,18 +258,8 @@ impl Guardian {
             self.hear_signals()?;
         }
         self.reap();
-        Ok(Role::Guardian(die_as(self.root_status.unwrap_or(engine_status))))
+        Ok(Role::Guardian(exit_as(self.root_status.unwrap_or(engine_status))))
     }
-}
-
-/// Ends as a process with this wait status did, or gives what to exit with.
-fn die_as(status: i32) -> ExitCode {
-    if libc::WIFSIGNALED(status) {
-        let by = libc::WTERMSIG(status);
-        signal::die_by(by);
-        return ExitCode::from(u8::try_from(128 + by).unwrap_or(STATUS_FAILED));
-    }
-    ExitCode::from(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(STATUS_FAILED))
 }
 
 /// Kills all descendants of this process. They fork meanwhile, so that it takes several looks.

@@ -15,13 +15,14 @@ mod stats;
 use std::{
     fmt,
     io::{self, IsTerminal, Write},
-    process::ExitCode,
+    os::unix::process::ExitStatusExt,
+    process::{ExitCode, ExitStatus},
 };
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::terminal::is_hidden;
+use crate::{sys::signal, terminal::is_hidden};
 
 /// Exit status when creance itself fails.
 const STATUS_FAILED: u8 = 125;
@@ -56,6 +57,23 @@ enum Command {
 /// the workload's all the same.
 fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "creance: {line}");
+}
+
+/// Ends as a process with this wait status (wait(2)) did, or gives what to exit with.
+fn exit_as(status: i32) -> ExitCode {
+    let status = ExitStatus::from_raw(status);
+    match status.signal() {
+        Some(signal) => die_by(signal),
+        None => {
+            ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(STATUS_FAILED))
+        }
+    }
+}
+
+/// Dies by a signal, or gives what to exit with where that does not end us.
+fn die_by(by: i32) -> ExitCode {
+    signal::die_by(by);
+    ExitCode::from(u8::try_from(128 + by).unwrap_or(STATUS_FAILED))
 }
 
 /// Writes to standard output. Nobody may read it to its end, as under head(1): that is no error.

@@ -5,9 +5,9 @@ use std::{
     ffi::{CString, OsStr, OsString},
     fs::File,
     io::{self, BufWriter, IsTerminal, Write},
-    os::unix::{ffi::OsStrExt, process::ExitStatusExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::{ExitCode, ExitStatus},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +16,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use super::{
-    STATUS_FAILED,
+    STATUS_FAILED, die_by, exit_as,
     forward::Forwarder,
     guardian::{OnDeath, Role, guard},
     program, rules, say, stats,
@@ -220,9 +220,6 @@ impl Run {
     /// Runs the workload; gives its exit status, or does not return if a signal killed it.
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         let mut wanted = self.wanted()?;
-        if self.placement == Placement::Auto && ptrace::can_place() {
-            wanted = wanted.with_placement();
-        }
         let Some(name) = self.command.first() else { return Err(UsageError::Nul.into()) };
         let file = match program::find(name) {
             Ok(file) => file,
@@ -246,6 +243,11 @@ impl Run {
             }
             EngineKind::Ptrace => None,
         };
+        // Only this engine chooses CPUs.
+        let may_place = watch.choice.engine == EngineKind::Ptrace && self.placement == Placement::Auto;
+        if may_place && ptrace::can_place() {
+            wanted = wanted.with_placement();
+        }
         let board = guarded.as_ref().map(|guarded| Arc::clone(&guarded.board));
         let is_resumed = guarded.as_ref().is_some_and(|guarded| guarded.adopted.is_some());
         // A write beyond a limit on file sizes (setrlimit(2)) shall fail, not kill us and the workload with us.
@@ -263,8 +265,7 @@ impl Run {
                 if !is_resumed && let Some(signal) = self.wait_consumer(&link, &mut forwarder) {
                     // Its socket goes before we do.
                     drop(link);
-                    signal::die_by(signal);
-                    return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(STATUS_FAILED)));
+                    return Ok(die_by(signal));
                 }
                 capture(plan, Destination::Link(&link), &watch, forwarder)?
             }
@@ -480,10 +481,5 @@ fn exit(report: &Report, file: &Path) -> ExitCode {
         }
         None => {}
     }
-    let status = ExitStatus::from_raw(report.outcome.root_status);
-    if let Some(number) = status.signal() {
-        signal::die_by(number);
-        return ExitCode::from(u8::try_from(128 + number).unwrap_or(STATUS_FAILED));
-    }
-    ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(STATUS_FAILED))
+    exit_as(report.outcome.root_status)
 }

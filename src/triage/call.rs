@@ -1,8 +1,9 @@
 //! The predicates of one call, and the order in which what they need is asked for.
 //!
-//! Registers first, which cost nothing; then what the arguments point to, one after the other; then the
-//! name of the program, of which there are many tests that few calls need; last the directories that relative paths start from. After each the formula is evaluated twice: with all that is still open taken as true, and
-//! as false. If it fails the first time or holds the second, nothing more is asked.
+//! Registers first, which cost nothing; then what the arguments point to, one after the other; then the name of the
+//! program, of which there are many tests that few calls need; last the directories that relative paths start from. After
+//! each the formula is evaluated twice: with all that is still open taken as true, and as false. If it fails the first time
+//! or holds the second, nothing more is asked.
 
 use super::{
     CallMemory, address,

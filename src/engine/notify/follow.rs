@@ -54,6 +54,15 @@ const fn signal_of(kind: StopKind) -> i32 {
     }
 }
 
+/// Whether the thread was there to be attached to.
+const fn is_there(attached: Result<(), PtraceError>) -> Result<bool, Denied> {
+    match attached {
+        Ok(()) => Ok(true),
+        Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => Ok(false),
+        Err(PtraceError::Refused { .. }) => Err(Denied),
+    }
+}
+
 /// Attaches to the thread and lets it go into the call, to stop when that has ended. `watch` is [`Watch::Result`] or
 /// [`Watch::Exec`].
 pub(super) fn follow<M: ProducerMemory>(
@@ -62,10 +71,8 @@ pub(super) fn follow<M: ProducerMemory>(
     watch: Watch,
 ) -> Result<End, Denied> {
     let tid = notification.tid;
-    match ptrace::seize_for(tid, watch).and_then(|()| ptrace::interrupt(tid)) {
-        Ok(()) => {}
-        Err(PtraceError::Refused { .. }) => return Err(Denied),
-        Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok(End::Gone),
+    if !is_there(ptrace::seize_for(tid, watch).and_then(|()| ptrace::interrupt(tid)))? {
+        return Ok(End::Gone);
     }
     shared.listener.let_go(notification.id);
     let Some((stop, kind)) = wait_patiently(shared, tid) else { return Ok(End::Gone) };
@@ -90,10 +97,8 @@ pub(super) fn follow_through<M: ProducerMemory>(
     notification: &Notification,
 ) -> Result<End, Denied> {
     let tid = notification.tid;
-    match ptrace::seize_for(tid, Watch::Result).and_then(|()| ptrace::interrupt(tid)) {
-        Ok(()) => {}
-        Err(PtraceError::Refused { .. }) => return Err(Denied),
-        Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok(End::Gone),
+    if !is_there(ptrace::seize_for(tid, Watch::Result).and_then(|()| ptrace::interrupt(tid)))? {
+        return Ok(End::Gone);
     }
     shared.listener.stop_before(notification.id);
     let Some((stop, kind)) = wait_patiently(shared, tid) else { return Ok(End::Gone) };
@@ -161,10 +166,8 @@ pub(super) fn follow_fork<M: ProducerMemory>(
     notification: &Notification,
 ) -> Result<(Fork, Option<Notification>), Denied> {
     let tid = notification.tid;
-    match ptrace::seize_for(tid, Watch::Fork) {
-        Ok(()) => {}
-        Err(PtraceError::Refused { .. }) => return Err(Denied),
-        Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => return Ok((Fork::Gone, None)),
+    if !is_there(ptrace::seize_for(tid, Watch::Fork))? {
+        return Ok((Fork::Gone, None));
     }
     shared.forks.begin(tid);
     shared.listener.let_go(notification.id);
@@ -195,8 +198,8 @@ fn await_fork<M: ProducerMemory>(shared: &Shared<M>, tid: Tid) -> Fork {
                 others.push((ended, None));
             }
             Ok(Some(Waited::NoTracees)) => return Fork::Gone,
-            // We are watched, and it takes too long, or there is a next call: the fork has failed without a word. Or another thread has started a
-            // program and taken its id, of which nobody tells us while a child of it is ours.
+            // We are watched, and it takes too long, or there is a next call: the fork has failed without a word. Or
+            // another thread has started a program and taken its id, of which nobody tells us while a child of it is ours.
             Ok(None) if parent.is_none() => {
                 if ptrace::interrupt(tid).is_err() {
                     return Fork::Gone;

@@ -45,7 +45,6 @@ pub(super) struct Keeper<'scope, 'env, M: ProducerMemory> {
     workers: Vec<ScopedJoinHandle<'scope, ()>>,
     /// Workers wait for calls to return, and we look whether they get on.
     is_watching: bool,
-    root_status: Option<i32>,
 }
 
 impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env, M> {
@@ -53,7 +52,7 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
     pub(super) fn new(shared: &'env Shared<M>, ends: Arc<Epoll>, scope: &'scope Scope<'scope, 'env>) -> Self {
         // Without room: a call is taken at once by a thread that has nothing else to do, or goes to a new one.
         let channel = channel::bounded(0);
-        Self { shared, ends, scope, channel, workers: Vec::new(), is_watching: false, root_status: None }
+        Self { shared, ends, scope, channel, workers: Vec::new(), is_watching: false }
     }
 
     /// Keeps the engine going with so many workers, until the last process has ended; gives the wait status of the first
@@ -73,11 +72,9 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         }
         kept?;
         self.await_ends();
+        let told = || self.shared.root_status.get().copied();
         // Of an adopted workload the guardian knows it.
-        let shared = self.shared;
-        let told = || shared.root_status.get().copied();
-        let await_root = || if shared.is_child { await_end(shared.root, told) } else { 0 };
-        Ok(self.root_status.unwrap_or_else(await_root))
+        Ok(told().unwrap_or_else(|| if self.shared.is_child { await_end(self.shared.root, told) } else { 0 }))
     }
 
     fn keep(&mut self, workers: usize) -> io::Result<()> {
@@ -132,22 +129,14 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         let since = Instant::now();
         let bound = Duration::from_millis(limits::LAST_ENDS_MS_MAX);
         let mut events = [EpollEvent::empty(); 64];
-        loop {
-            // Not in a loop's head, where the book would stay locked.
-            let left = self.shared.book().pids();
-            let is_late = since.elapsed() > bound;
-            if left.is_empty() {
-                return;
-            }
+        while since.elapsed() <= bound && !self.shared.book().pids().is_empty() {
             let heard = self.ends.wait(&mut events, EpollTimeout::from(10_u8)).unwrap_or(0);
-            let ended =
-                events.iter().take(heard).filter_map(|event| i32::try_from(event.data()).ok()).map(Pid);
-            if is_late {
-                left.into_iter().for_each(|pid| self.end(pid));
-                return;
-            }
-            ended.for_each(|pid| self.end(pid));
+            let ended = events.iter().take(heard).filter_map(|event| i32::try_from(event.data()).ok());
+            ended.for_each(|pid| self.end(Pid(pid)));
         }
+        // Not in the loop's head, where the book would stay locked.
+        let left = self.shared.book().pids();
+        left.into_iter().for_each(|pid| self.end(pid));
     }
 
     /// Looks whether the workers get on.
@@ -176,7 +165,9 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         let status = signal::reap(pid).or(zombie);
         let mut book = self.shared.book();
         if pid == self.shared.root {
-            self.root_status = self.root_status.or(status);
+            if let Some(status) = status {
+                self.shared.note_root_status(status);
+            }
             if self.shared.is_launching.load(Ordering::Acquire) {
                 // It was never the workload.
                 return book.forget(pid);

@@ -136,7 +136,7 @@ pub(super) struct Shared<M: ProducerMemory> {
     pub(super) root: Pid,
     /// It is our child, and not that of an engine's process that is dead.
     pub(super) is_child: bool,
-    /// How it ended, if it was attached to then: nobody else is told.
+    /// How it ended: told to whoever was attached to it then, else to who waits for it.
     pub(super) root_status: OnceLock<i32>,
     /// It has not become the workload yet.
     pub(super) is_launching: AtomicBool,
@@ -223,9 +223,15 @@ impl<M: ProducerMemory> Shared<M> {
     /// A thread that was attached to has ended, with this wait status (wait(2)).
     pub(super) fn note_end(&self, tid: Tid, status: i32) {
         if tid == self.root.leader() {
-            let _ = self.root_status.set(status);
+            self.note_root_status(status);
         }
         self.book().note_status(tid, status);
+    }
+
+    /// The workload's first process has ended, with this wait status (wait(2)). The first to tell is right: later its id may
+    /// be another's.
+    pub(super) fn note_root_status(&self, status: i32) {
+        let _ = self.root_status.set(status);
     }
 
     /// Lets go of what the calling thread is still attached to: see [`ptrace::detach_rest`].

@@ -237,8 +237,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
                 let spawned = std::thread::Builder::new().name("follower".into()).spawn_scoped(scope, run);
                 if spawned.is_err() {
                     // What was read went with the thread that was not made.
-                    let captures = CaptureBuffer::with_capacity(0);
-                    leave_unfollowed(shared, Kept { captures, ..lost }, &mut self.done);
+                    leave_unfollowed(shared, lost, &mut self.done);
                     shared.blocked.fetch_sub(1, Ordering::AcqRel);
                 }
             }
@@ -327,9 +326,9 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         let flags = clone_flags(tid, &call);
         let is_thread = flags.is_some_and(|flags| flags & CLONE_THREAD != 0);
         let is_wanted = shared.wanted.interest().is_call_wanted(call.abi, call.nr, &call.arguments);
-        let is_waiting = shared.listener.is_waiting(notification.id);
         self.count(if is_wanted { Verdict::Kept } else { Verdict::NumberUnwanted }, 0);
-        if is_thread || !is_waiting {
+        // Of one that is gone the flags may be another thread's.
+        if is_thread || !shared.listener.is_waiting(notification.id) {
             return self.let_go(notification, since);
         }
         let pid = shared.book().enter(tid);
