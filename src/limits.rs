@@ -59,6 +59,9 @@ pub const FULL_RING_HOLD_MS_MAX: u64 = 2_000;
 /// How long the consumer sleeps at most before it looks again.
 pub const CONSUMER_SLEEP_MS_MAX: u64 = 100;
 
+/// How long it sleeps first, not to be woken, where records come again and again.
+pub const CONSUMER_NAP_US: u64 = 1_000;
+
 /// Threads that the engine has room for without allocating.
 pub const TRACEES_RESERVED: usize = 4096;
 

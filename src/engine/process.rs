@@ -1,13 +1,15 @@
 //! The `/proc` texts of a process, taken raw: at its exec, or when it has to be told of again.
 
+use std::ops::Range;
+
 use super::calls::EXECVE;
 use crate::{
     event::{CaptureBuffer, CaptureFlags, CaptureKind, Captures, RecordFlags, RecordHeader, RecordKind},
     limits,
     sys::{
-        Pid, Tid, clock,
+        Pid, RemoteAddr, Tid, clock, memory,
         process::{self, ExeStat, Layer},
-        procfs,
+        procfs::{self, ProgramStrings},
     },
 };
 
@@ -35,7 +37,7 @@ const EXE_STAT_BYTES: usize = 40;
 pub(crate) fn process_record(pid: Pid, bits: u64, captures: &mut CaptureBuffer) -> Option<RecordHeader> {
     captures.clear();
     let now_ns = clock::wall_ns();
-    capture_process(pid.leader(), captures);
+    capture_process(pid.leader(), Strings::ByName, captures);
     let flags = if captures.has_dropped() { RecordFlags::CAPTURES_DROPPED } else { RecordFlags::default() };
     (captures.count() > 0).then(|| RecordHeader {
         tid: pid.as_u32(),
@@ -54,7 +56,7 @@ pub(crate) fn exec_record(
     captures: &mut CaptureBuffer,
 ) -> RecordHeader {
     let now_ns = clock::wall_ns();
-    capture_process(tid, captures);
+    capture_process(tid, Strings::InMemory, captures);
     let unseen = RecordHeader { number: EXECVE, ..RecordHeader::new(RecordKind::Exec, now_ns) };
     let record = call.unwrap_or(unseen);
     // A program that starts always matters: what is known of processes comes from it.
@@ -100,13 +102,33 @@ pub fn name_in(mut captures: Captures<'_>) -> Option<&[u8]> {
     is_plain.then_some(name)
 }
 
+/// Where the arguments and the environment of a program are read.
+#[derive(Clone, Copy)]
+enum Strings {
+    /// Under `/proc`, which heeds that the program may have written a title over them.
+    ByName,
+    /// Where the kernel has just put them: one system call in the place of four.
+    InMemory,
+}
+
 /// Appends what `/proc` tells of a process. A text that cannot be read is left out: the decoder does without.
-fn capture_process(tid: Tid, captures: &mut CaptureBuffer) {
+fn capture_process(tid: Tid, strings: Strings, captures: &mut CaptureBuffer) {
+    let mut placed = None;
     for (kind, name) in TEXTS {
         let mut text = [0; limits::PROC_TEXT_BYTES_MAX];
-        if let Ok((len, was_cut)) = procfs::read_text(tid, name, &mut text) {
-            push(captures, kind, was_cut, text.get(..len).unwrap_or_default());
+        let range = placed.as_ref().and_then(|placed: &ProgramStrings| match kind {
+            CaptureKind::ProcCmdline => Some(&placed.arguments),
+            CaptureKind::ProcEnviron => Some(&placed.environment),
+            _ => None,
+        });
+        let read = range.and_then(|range| read_range(tid, range, &mut text));
+        let read = read.map_or_else(|| procfs::read_text(tid, name, &mut text).ok(), Some);
+        let Some((len, was_cut)) = read else { continue };
+        let text = text.get(..len).unwrap_or_default();
+        if kind == CaptureKind::ProcStat && matches!(strings, Strings::InMemory) {
+            placed = procfs::program_strings(text);
         }
+        push(captures, kind, was_cut, text);
     }
     for (kind, name) in LINKS {
         let mut text = [0; limits::PATH_BYTES_MAX];
@@ -121,6 +143,15 @@ fn capture_process(tid: Tid, captures: &mut CaptureBuffer) {
     if let Ok(limit) = process::fd_limit(Pid(tid.0)) {
         push(captures, CaptureKind::FdLimit, false, &limit.to_ne_bytes());
     }
+}
+
+/// Reads what lies there, as far as there is room: how many bytes, and whether there is more. `None` if it cannot be read
+/// whole.
+fn read_range(tid: Tid, range: &Range<u64>, text: &mut [u8]) -> Option<(usize, bool)> {
+    let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+    let text = if len < text.len() { text.get_mut(..len)? } else { text };
+    let read = memory::read_remote(tid, RemoteAddr(range.start), text).ok()?;
+    (read == text.len()).then_some((read, read < len))
 }
 
 fn exe_stat_bytes(exe: &ExeStat) -> [u8; EXE_STAT_BYTES] {

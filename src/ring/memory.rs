@@ -14,6 +14,7 @@ use std::io;
 use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::thread;
 use std::time::Duration;
 
 /// Words of one granule.
@@ -46,6 +47,8 @@ pub trait Atomics: 'static {
     type U32: Atomic<u32>;
     /// See [`std::sync::atomic::fence`].
     fn fence(order: Ordering);
+    /// Lets others go on for about this long.
+    fn nap(duration: Duration);
 }
 
 /// The atomics of the machine.
@@ -59,6 +62,10 @@ impl Atomics for Machine {
     #[inline]
     fn fence(order: Ordering) {
         fence(order);
+    }
+
+    fn nap(duration: Duration) {
+        thread::sleep(duration);
     }
 }
 

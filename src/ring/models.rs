@@ -30,6 +30,10 @@ impl Atomics for Loom {
     fn fence(order: Ordering) {
         fence(order);
     }
+
+    fn nap(_duration: Duration) {
+        thread::yield_now();
+    }
 }
 
 struct Modelled {

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, Metadata},
     io::{self, Read, Write},
     iter,
+    ops::Range,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
 };
@@ -118,12 +119,34 @@ pub fn relations(tid: Tid) -> io::Result<Relations> {
 pub fn status_before_wait(pid: Pid) -> Option<i32> {
     let mut text = [0; 1024];
     let (len, _) = read_text(pid.leader(), "stat", &mut text).ok()?;
-    // The name, which is in brackets, may hold anything.
-    let text = text.get(..len)?;
-    let after_name = text.get(text.iter().rposition(|&byte| byte == b')')? + 2..)?;
-    let after_name = std::str::from_utf8(after_name).ok()?;
+    let after_name = after_name(text.get(..len)?)?;
     let status = after_name.trim_end().rsplit(' ').next()?.parse().ok()?;
     after_name.starts_with(['Z', 'X']).then_some(status)
+}
+
+/// What stands in `/proc/PID/stat` behind the name, which is in brackets and may hold anything.
+fn after_name(stat: &[u8]) -> Option<&str> {
+    let after_name = stat.get(stat.iter().rposition(|&byte| byte == b')')? + 2..)?;
+    std::str::from_utf8(after_name).ok()
+}
+
+/// Where in its memory the arguments and the environment of a program lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramStrings {
+    /// The arguments, each with its NUL.
+    pub arguments: Range<u64>,
+    /// The environment, each entry with its NUL.
+    pub environment: Range<u64>,
+}
+
+/// Reads them from the text of `/proc/PID/stat` (proc_pid_stat(5): `arg_start` is the 48th value, the state the third);
+/// `None` where the kernel keeps them from us.
+#[must_use]
+pub fn program_strings(stat: &[u8]) -> Option<ProgramStrings> {
+    let mut values = after_name(stat)?.split_ascii_whitespace().skip(48 - 3).map(str::parse);
+    let mut next = || values.next()?.ok();
+    let found = ProgramStrings { arguments: next()?..next()?, environment: next()?..next()? };
+    (found.arguments.start != 0).then_some(found)
 }
 
 /// The processes that `/proc` shows; none where it cannot be read.
@@ -200,6 +223,17 @@ mod tests {
         assert_eq!((relations.process, relations.parent), (pid, Pid(nix::unistd::getppid().as_raw())));
         assert_eq!(is_thread_of(tid, pid), Some(true));
         assert_eq!(is_thread_of(Tid(1), pid), Some(false));
+    }
+
+    #[test]
+    fn the_arguments_of_this_test_lie_where_stat_says() {
+        let arguments = fs::read("/proc/self/cmdline").unwrap();
+        let found = program_strings(&fs::read("/proc/self/stat").unwrap()).unwrap();
+        assert_eq!(found.arguments.end - found.arguments.start, arguments.len() as u64);
+        assert!(found.arguments.end <= found.environment.start);
+        for stat in ["", "1 (a) S", "1 (a ) b) S 1", &format!("1 (a) S{}", " 0".repeat(49))] {
+            assert_eq!(program_strings(stat.as_bytes()), None, "{stat}");
+        }
     }
 
     #[test]
