@@ -61,14 +61,15 @@ fn layer(tid: Tid, exe: &Metadata) -> Option<Layer> {
     let is_overlay = procfs::with_path(tid, "exe", statfs).is_ok_and(|found| {
         found.is_ok_and(|file_system| file_system.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
     });
+    if !is_overlay {
+        return None;
+    }
     let root = procfs::metadata(tid, "root").ok()?;
     // Where the layers are on several file systems, a file has the device of its layer, and only a directory that of the
     // overlay (the kernel's documentation of overlayfs): the mount tells.
-    let is_of_root = || {
-        root.dev() == exe.dev()
-            || mount_id(tid, "exe").is_ok_and(|mount| mount_id(tid, "root").ok() == Some(mount))
-    };
-    if !is_overlay || !is_of_root() {
+    let is_of_root = root.dev() == exe.dev()
+        || mount_id(tid, "exe").is_ok_and(|mount| mount_id(tid, "root").ok() == Some(mount));
+    if !is_of_root {
         return None;
     }
     let born = |file: &Metadata| file.created().ok();
