@@ -3,7 +3,7 @@
 //! It asks and prints; what an answer means is for [`crate::engine`] to say. The keys of its JSON are promised in
 //! `docs/doctor.md`: new ones may come, none goes.
 
-use std::{env, fmt::Write, path::Path, process::ExitCode, thread};
+use std::{env, fmt::Write, path::Path, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use crate::{
         choice::{Choice, Requested, Unavailable, choose},
     },
     sys::{
+        cpu::CpuBudget,
         probe::{Answer, Probe, Probes, Standing},
         process,
     },
@@ -45,8 +46,7 @@ impl Doctor {
             standing: Standing::find(),
             container: container::find(&ContainerIdentity::default()),
             hints: hints(),
-            // What sched_getaffinity(2) and the quota of the control group leave.
-            cpus: thread::available_parallelism().map_or(1, Into::into),
+            budget: CpuBudget::of_this_process(),
             choice: choose(
                 &probes,
                 Requested { engine: None, is_audit: false, may_change_user: process::may_change_user() },
@@ -63,7 +63,7 @@ struct Findings {
     standing: Standing,
     container: Found,
     hints: Vec<&'static str>,
-    cpus: usize,
+    budget: CpuBudget,
     probes: Probes,
     choice: Result<Choice, Unavailable>,
 }
@@ -113,7 +113,7 @@ impl Findings {
             ("kernel", format!("Linux {} {}", standing.kernel, Abi::NATIVE.name())),
             ("runs in", self.container.to_string()),
             ("hints", if self.hints.is_empty() { "none".into() } else { self.hints.join(" ") }),
-            ("CPUs", self.cpus.to_string()),
+            ("CPUs", cpus(&self.budget)),
             ("user", standing.uid.to_string()),
             ("PID 1", yes(standing.is_pid_1)),
             ("ptrace_scope", scope),
@@ -146,7 +146,8 @@ impl Findings {
                 "abi": Abi::NATIVE.name(),
                 "container": self.container.identity,
                 "hints": self.hints,
-                "cpus": self.cpus,
+                "cpus": self.budget.cpus,
+                "cpu_quota_millicpus": self.budget.quota_millicpus,
                 "uid": standing.uid,
                 "is_pid_1": standing.is_pid_1,
                 "ptrace_scope": standing.ptrace_scope,
@@ -163,6 +164,14 @@ impl Findings {
         });
         format!("{object}\n")
     }
+}
+
+fn cpus(budget: &CpuBudget) -> String {
+    let cpus = budget.cpus;
+    budget.quota_millicpus.map_or_else(
+        || cpus.to_string(),
+        |quota| format!("{cpus}, of which control groups leave {}.{:03}", quota / 1000, quota % 1000),
+    )
 }
 
 fn errno_of(answer: Answer) -> Option<String> {
