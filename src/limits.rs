@@ -217,6 +217,20 @@ pub const PLUGIN_BATCH_BYTES: usize = 128 * 1024;
 /// How long a consumer of several rings sleeps before it looks at them again.
 pub const SEVERAL_RINGS_SLEEP_MS: u64 = 2;
 
+/// How long the workload is held for a consumer that creance starts itself, unless another bound is given.
+pub const CONSUMER_WAIT_S: u64 = 30;
+
+/// How long creance waits before it starts a consumer again that has ended: twice as long each time, from the first to the
+/// second, until one has run for the third.
+pub const CONSUMER_PAUSE_MS_MIN: u64 = 1_000;
+/// See above.
+pub const CONSUMER_PAUSE_MS_MAX: u64 = 30_000;
+/// See above.
+pub const CONSUMER_STEADY_MS: u64 = 60_000;
+
+/// How long a consumer may take to end when it is asked to.
+pub const CONSUMER_END_MS_MAX: u64 = 5_000;
+
 /// How long a workload that has ended is kept for a connected consumer to read the rest of the ring.
 pub const LINK_DRAIN_MS_MAX: u64 = 5_000;
 
@@ -293,3 +307,6 @@ pub const CONDITION_DEPTH_MAX: usize = 256;
 
 /// Brackets that may be open at one place of a condition, those of functions included.
 pub const BRACKETS_DEPTH_MAX: usize = 100;
+
+/// Files, directories and links that `creance install` copies at most.
+pub const INSTALL_ENTRIES_MAX: usize = 100_000;

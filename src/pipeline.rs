@@ -24,7 +24,7 @@ use crate::{
     },
     event::Record,
     limits,
-    link::{Server, ServerError, Workload},
+    link::{Companion, Server, ServerError, Workload},
     ring::{AttachError, Consumer, Memory, Poll, PollError, Presence, Producer, RecordBuffer},
     sink::Sink,
     sys::{
@@ -95,6 +95,7 @@ pub struct Link {
     memory: Arc<Memfd>,
     presence: Arc<Presence>,
     population: Population,
+    companion: Companion,
     server: Server,
 }
 
@@ -113,20 +114,28 @@ impl Link {
         let tracer = Pid(process::id().cast_signed());
         let population = Population::default();
         let (told, asked) = (population.clone(), population.clone());
+        let companion = Companion::default();
         let server = Server::start(
             directory,
             Arc::clone(&memory),
             container,
             Arc::clone(&presence),
-            Workload::new(move |tell| snapshot::processes(tracer, &told, tell), move |pid| asked.has(pid)),
+            Workload::new(move |tell| snapshot::processes(tracer, &told, tell), move |pid| asked.has(pid))
+                .with_companion(companion.clone()),
         );
-        Ok(Self { memory, presence, population, server: server.map_err(PipelineError::Link)? })
+        Ok(Self { memory, presence, population, companion, server: server.map_err(PipelineError::Link)? })
     }
 
     /// The socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.server.path()
+    }
+
+    /// The consumer that this process starts itself: whoever does so says here which process it is.
+    #[must_use]
+    pub fn companion(&self) -> Companion {
+        self.companion.clone()
     }
 
     /// Waits until a consumer is connected, for ever without a bound, and tells whether one is. It stops waiting when

@@ -7,10 +7,13 @@ mod doctor;
 mod explain;
 mod forward;
 mod guardian;
+mod install;
+mod pause;
 mod program;
 mod rules;
 mod run;
 mod stats;
+mod supervisor;
 
 use std::{
     fmt,
@@ -51,6 +54,10 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Check rule files, or show their rules in full
     Rules(rules::Rules),
+    /// Sleep until SIGTERM: the command of a container that only brings files along
+    Pause(pause::Pause),
+    /// Copy creance, and its plugin if it lies beside it, into a directory
+    Install(install::Install),
 }
 
 /// Says one line on standard error. Unlike `eprintln!` it does not panic when nobody can hear it: the exit status is
@@ -126,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Rules(rules) => rules.run(),
+        Command::Pause(pause) => pause.run(),
+        Command::Install(install) => install.run(),
     };
     match done {
         Ok(code) => code,

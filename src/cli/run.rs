@@ -13,13 +13,14 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::{
     STATUS_FAILED, die_by, exit_as,
     forward::Forwarder,
     guardian::{OnDeath, Role, guard},
     program, rules, say, stats,
+    supervisor::{ConsumerCommand, ConsumerError, Log, Supervisor},
 };
 use crate::{
     container::{self, ContainerIdentity},
@@ -44,7 +45,7 @@ use crate::{
 
 /// Run a workload and show what it does.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("reader").args(["link", "consumer"]).multiple(true), after_help = "\
 Events go to standard error unless --output-file is given, never to the workload's standard output.
 The exit status is the workload's; creance dies by the same signal if the workload was killed by one.
 It is 127 if CMD is not found, 126 if it cannot be run, 2 for bad input, 125 if creance itself fails.")]
@@ -78,8 +79,18 @@ pub(super) struct Run {
     #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["output", "output_file"])]
     link: Option<Option<PathBuf>>,
 
-    /// Hold the workload until Falco is connected, for so many seconds at most or 'forever'
-    #[arg(long, value_name = "SECONDS", value_parser = parse_wait, requires = "link")]
+    /// Start this command beside the workload, as the one that reads the events (offered as by --link): 'falco -c FILE'. It
+    /// is not captured, is started again when it ends, and is ended after the workload
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["output", "output_file"])]
+    consumer: Option<String>,
+
+    /// Where the output of that command goes: stdout, stderr, or the end of a file
+    #[arg(long, value_name = "FILE", default_value = "stderr", requires = "consumer")]
+    consumer_log: Log,
+
+    /// Hold the workload until Falco is connected, for so many seconds at most or 'forever' (default: 30 with --consumer,
+    /// else 0)
+    #[arg(long, value_name = "SECONDS", value_parser = parse_wait, requires = "reader")]
     wait_consumer: Option<Wait>,
 
     /// What happens when the ring is full: wait for room within a bound, or drop events at once
@@ -210,6 +221,8 @@ pub(super) enum UsageError {
     Nul,
     #[error("--link {}: a directory has a slash in it: write ./{} if you mean it, or -- before the command", .0.display(), .0.display())]
     LinkName(PathBuf),
+    #[error("--consumer")]
+    Consumer(#[source] ConsumerError),
     #[error("--link")]
     Link(#[source] link::DirectoryError),
     #[error("--ring-bytes {0}: the size must be a power of two from {min} to {max}", min = limits::RING_BYTES_MIN, max = limits::RING_BYTES_MAX)]
@@ -232,6 +245,7 @@ impl Run {
         if !limits::is_ring_bytes(self.ring_bytes) {
             return Err(UsageError::RingBytes(self.ring_bytes).into());
         }
+        let consumer = self.consumer()?;
         let watch = self.watch()?;
         let guarded = match watch.choice.engine {
             EngineKind::Notify => match guard(self.on_death).context("starting the engine's process")? {
@@ -259,21 +273,20 @@ impl Run {
         };
         let is_audit = wanted.is_audit();
         let plan = Plan { image, wanted, workers: self.workers, guarded, hold_max };
-        let report = match &self.link {
-            Some(directory) => {
-                let link = self.open_link(directory.as_deref())?;
-                if !is_resumed && let Some(signal) = self.wait_consumer(&link, &mut forwarder) {
-                    // Its socket goes before we do.
-                    drop(link);
-                    return Ok(die_by(signal));
-                }
-                capture(plan, Destination::Link(&link), &watch, forwarder)?
+        let report = if self.has_reader() {
+            let link = self.open_link()?;
+            let supervisor =
+                consumer.map(|consumer| Supervisor::start(consumer, link.companion())).transpose()?;
+            if !is_resumed && let Some(signal) = self.wait_consumer(&link, &mut forwarder) {
+                // The consumer and our socket go before we do.
+                drop((supervisor, link));
+                return Ok(die_by(signal));
             }
-            None => {
-                // Only now: a command that cannot be run leaves an older file as it is.
-                let mut sink = self.sink(is_resumed)?;
-                capture(plan, Destination::Sink(sink.as_mut(), self.ring_bytes), &watch, forwarder)?
-            }
+            capture(plan, Destination::Link(&link), &watch, forwarder)?
+        } else {
+            // Only now: a command that cannot be run leaves an older file as it is.
+            let mut sink = self.sink(is_resumed)?;
+            capture(plan, Destination::Sink(sink.as_mut(), self.ring_bytes), &watch, forwarder)?
         };
         if let Some(board) = board {
             board.set_stage(Stage::Over);
@@ -303,7 +316,19 @@ impl Run {
         }
     }
 
-    fn open_link(&self, given: Option<&Path>) -> anyhow::Result<Link> {
+    /// Whether another process reads the events.
+    const fn has_reader(&self) -> bool {
+        self.link.is_some() || self.consumer.is_some()
+    }
+
+    /// The consumer that is to be started, if any.
+    fn consumer(&self) -> Result<Option<ConsumerCommand>, UsageError> {
+        let command = |text: &String| ConsumerCommand::new(text, self.consumer_log.clone());
+        self.consumer.as_ref().map(command).transpose().map_err(UsageError::Consumer)
+    }
+
+    fn open_link(&self) -> anyhow::Result<Link> {
+        let given = self.link.as_ref().and_then(Option::as_deref);
         // `--link CMD` would make a directory of the command's name.
         if let Some(name) = given.filter(|path| !path.as_os_str().as_bytes().contains(&b'/')) {
             return Err(UsageError::LinkName(name.to_path_buf()).into());
@@ -327,7 +352,8 @@ impl Run {
 
     /// Holds on until a consumer is there, if that is wanted; gives the signal that ended the wait, if one did.
     fn wait_consumer(&self, link: &Link, forwarder: &mut Forwarder) -> Option<i32> {
-        let bound = match self.wait_consumer? {
+        let wait = self.consumer.as_ref().map(|_| Wait::Seconds(limits::CONSUMER_WAIT_S));
+        let bound = match self.wait_consumer.or(wait)? {
             Wait::Seconds(seconds) => Some(Duration::from_secs(seconds)),
             Wait::Forever => None,
         };

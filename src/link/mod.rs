@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{LinkError, Linked};
 pub use follow::{Follower, Found};
-pub use server::{Processes, Server, ServerError, Workload};
+pub use server::{Companion, Processes, Server, ServerError, Workload};
 
 use crate::container::ContainerIdentity;
 

@@ -13,7 +13,10 @@ use std::{
     },
     path::{Path, PathBuf},
     process,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -55,10 +58,30 @@ pub struct Server {
 /// Tells every process that runs, as records in the wire format, to the function that it is given, until that fails.
 pub type Processes = dyn Fn(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> + Send;
 
+/// A consumer that this process has started itself: it descends from us, and is none of the workload all the same. All
+/// clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Companion(Arc<AtomicI32>);
+
+impl Companion {
+    /// Says which process it is now, if there is one. It must not have been waited for.
+    pub fn set(&self, pid: Option<Pid>) {
+        // Relaxed: nothing else is told with it.
+        self.0.store(pid.map_or(0, |pid| pid.0), Ordering::Relaxed);
+    }
+
+    /// Which process it is, if there is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        Some(Pid(self.0.load(Ordering::Relaxed))).filter(|pid| pid.0 != 0)
+    }
+}
+
 /// What a server asks about the workload.
 pub struct Workload {
     processes: Box<Processes>,
     has: Box<dyn Fn(Pid) -> bool + Send>,
+    companion: Companion,
 }
 
 impl Workload {
@@ -67,7 +90,13 @@ impl Workload {
         processes: impl Fn(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> + Send + 'static,
         has: impl Fn(Pid) -> bool + Send + 'static,
     ) -> Self {
-        Self { processes: Box::new(processes), has: Box::new(has) }
+        Self { processes: Box::new(processes), has: Box::new(has), companion: Companion::default() }
+    }
+
+    /// The same, with a consumer that is no process of the workload.
+    #[must_use]
+    pub fn with_companion(self, companion: Companion) -> Self {
+        Self { companion, ..self }
     }
 }
 
@@ -231,11 +260,14 @@ fn refusal(connection: &Connection, workload: &Workload) -> Option<String> {
 }
 
 /// Whether a process is one of the workload, or descends from one that is or from us: a child made with CLONE_UNTRACED
-/// may not be known. One of another user may be hidden from us, but then it is none of ours either (proc(5), hidepid).
+/// may not be known. The companion and its children are none. One of another user may be hidden from us, but then it is none of ours either (proc(5), hidepid).
 fn is_workload(pid: Pid, workload: &Workload, is_visible: bool) -> bool {
     let own = Pid(process::id().cast_signed());
     let mut next = pid;
     for _ in 0..limits::LINEAGE_MAX {
+        if workload.companion.pid() == Some(next) {
+            return false;
+        }
         if (workload.has)(next) {
             return true;
         }

@@ -13,16 +13,26 @@
 use std::{
     ffi::{CStr, CString},
     io,
-    os::fd::{FromRawFd, OwnedFd},
+    os::{
+        fd::{FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
     ptr,
     sync::atomic::{AtomicI32, AtomicU32, Ordering},
     time::{Duration, Instant},
+};
+
+use nix::{
+    sys::{prctl, signal::Signal},
+    unistd,
 };
 
 use super::{
     Pid, futex,
     inherited::{block_signals, close_on_exec_what_was_closed, restore_signals, set_mask},
     page::SharedPage,
+    signal,
 };
 use crate::limits;
 
@@ -209,6 +219,20 @@ pub fn environment() -> Vec<CString> {
         at = unsafe { at.add(1) };
     }
     strings
+}
+
+/// Makes a program end with the thread that starts it (prctl(2), `PR_SET_PDEATHSIG`), and take signals as if we had
+/// ignored none.
+pub fn end_with_us(command: &mut Command) {
+    let parent = unistd::getpid();
+    let prepare = move || {
+        prctl::set_pdeathsig(Signal::SIGTERM)?;
+        signal::reset(libc::SIGXFSZ);
+        // Had we died before that, nobody would tell it.
+        if unistd::getppid() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    // SAFETY: between fork and exec it makes three plain system calls, allocates nothing and takes no lock.
+    unsafe { command.pre_exec(prepare) };
 }
 
 unsafe extern "C" {

@@ -7,11 +7,13 @@
 mod support;
 
 mod arguments;
+mod consumer;
 mod doctor;
 mod engines;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
 mod inherited;
+mod install;
 mod life;
 mod link;
 mod losses;
