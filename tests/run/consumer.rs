@@ -44,7 +44,7 @@ fn as_a_program() {
 
 /// The command of that consumer.
 fn command() -> String {
-    let own = env::current_exe().unwrap();
+    let own = env::current_exe().expect("this program has a path");
     format!("'{}' --exact consumer::as_a_program --ignored --nocapture", own.display())
 }
 
@@ -59,7 +59,7 @@ fn run(workload: Workload, link: &Path, consumer: &str) -> (Finished, String) {
     let log: PathBuf = link.with_extension("log");
     let flags = ["--consumer-log".as_ref(), log.as_os_str()];
     let finished = with(workload, link, consumer).flags(flags).under_creance();
-    (finished, fs::read_to_string(&log).unwrap())
+    (finished, fs::read_to_string(&log).expect("creance makes it"))
 }
 
 #[test]

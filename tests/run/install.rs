@@ -67,7 +67,7 @@ fn a_pause_lasts_until_it_is_told_to_end() {
         let pid = Pid::from_raw(child.id().try_into().unwrap());
         // It sleeps when it has caught the signals.
         let status = format!("/proc/{pid}/status");
-        let bit = 1_u64 << (i32::from(signal as i32) - 1);
+        let bit = 1_u64 << (signal as i32 - 1);
         while child.try_wait().unwrap().is_none() {
             let status = fs::read_to_string(&status).unwrap();
             let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();

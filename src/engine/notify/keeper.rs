@@ -86,9 +86,9 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         if let Some(guardian) = &guardian {
             self.ends.add(guardian.as_fd(), event(EpollFlags::EPOLLIN, GUARDIAN))?;
         }
-        for _ in 0..workers {
-            self.start_worker()?;
-        }
+        self.start_worker()?;
+        // One is enough to go on.
+        while self.workers.len() < workers && self.start_worker().is_ok() {}
         let mut events = [EpollEvent::empty(); 64];
         while !self.shared.is_over() {
             let stall = u16::try_from(limits::STALL_MS).unwrap_or(u16::MAX);
@@ -114,7 +114,7 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
                 }
             }
             if self.is_watching {
-                self.watch()?;
+                self.watch();
             }
         }
         Ok(())
@@ -140,14 +140,14 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
     }
 
     /// Looks whether the workers get on.
-    fn watch(&mut self) -> io::Result<()> {
+    fn watch(&mut self) {
         let (waiting, stalled) = self.shared.look_at_waiters();
         if waiting == 0 {
             self.is_watching = !self.shared.rest();
         } else if stalled > 0 && waiting == self.workers.len() && waiting < usize::from(limits::WORKERS_MAX) {
-            self.start_worker()?;
+            // Should no thread be had for it, the next look tries again.
+            let _ = self.start_worker();
         }
-        Ok(())
     }
 
     fn start_worker(&mut self) -> io::Result<()> {
