@@ -36,6 +36,7 @@ use crate::{
     sink::{FalcoEvents, Json, Null, Sink, Text},
     sys::{
         guard::Stage,
+        hint,
         launch::{self, ChildFailure, Image},
         probe::Probes,
         process, signal,
@@ -241,7 +242,11 @@ impl Run {
             EngineKind::Ptrace if self.on_death == OnDeath::Continue => {
                 return Err(UsageError::OnDeath(watch.choice).into());
             }
-            EngineKind::Ptrace => None,
+            EngineKind::Ptrace => {
+                // Before there is any other thread.
+                hint::set_blocked(true);
+                None
+            }
         };
         // Only this engine chooses CPUs.
         let may_place = watch.choice.engine == EngineKind::Ptrace && self.placement == Placement::Auto;

@@ -13,18 +13,16 @@ mod machine;
 mod pair;
 mod placement;
 mod tracees;
+mod waiting;
 
-use std::{
-    os::fd::OwnedFd,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{os::fd::OwnedFd, time::Instant};
 
 pub use self::pair::can_place;
 use self::{
     machine::{Action, decide},
     pair::Pair,
     tracees::{Arrival, Held, PendingCall, Tracees},
+    waiting::{Crowd, Waiting},
 };
 use super::{
     Engine, EngineError, Holds, LaunchError, Outcome, Recorder, Setup, Stage,
@@ -49,9 +47,6 @@ use crate::{
         ptrace::{self, PtraceError, Resume, StopKind, Stopped, Waited},
     },
 };
-
-/// How long the engine sleeps between two looks while a new thread is held.
-const HELD_POLL: Duration = Duration::from_micros(20);
 
 /// A workload that is traced by ptrace(2).
 #[derive(Debug)]
@@ -143,22 +138,11 @@ impl PtraceEngine {
         // waitpid(2) looks at the newest tracee first, so whoever is served at once may be back before an older one
         // is seen, for ever. Everybody who has something to tell is therefore heard before anybody is served.
         let mut round = Vec::with_capacity(limits::TRACEES_RESERVED);
+        let mut waiting = Waiting::new();
         loop {
-            let first = if self.tracees.has_held() { ptrace::poll() } else { ptrace::wait().map(Some) };
-            match first.map_err(EngineError::Wait)? {
-                Some(Waited::NoTracees) => return Ok(()),
-                Some(first) => round.push((first, Instant::now())),
-                None => thread::sleep(HELD_POLL),
-            }
-            // Nobody is made to wait here, and each thread can be heard once, so this ends.
-            while !round.is_empty() && self.tracees.has_several() {
-                match ptrace::poll().map_err(EngineError::Wait)? {
-                    None | Some(Waited::NoTracees) => break,
-                    Some(waited) => {
-                        give_up_stale(&mut round, &waited);
-                        round.push((waited, Instant::now()));
-                    }
-                }
+            let crowd = Crowd { count: self.tracees.count(), has_held: self.tracees.has_held() };
+            if !waiting.hear(crowd, &mut round).map_err(EngineError::Wait)? {
+                return Ok(());
             }
             for (waited, since) in round.drain(..) {
                 recorder.begin_stop(since);
@@ -468,16 +452,5 @@ impl PendingCall {
     /// The header of the call's record, with what is known at its entry.
     fn header(&self, tid: Tid, pid: Pid) -> RecordHeader {
         call_header(self.enter_ns, &self.call, (tid, pid), self.flags)
-    }
-}
-
-/// An exec kills the old leader and takes its id: what the leader had stopped for is no longer there.
-fn give_up_stale(round: &mut Vec<(Waited, Instant)>, newest: &Waited) {
-    let Waited::Stopped(exec, StopKind::Exec) = newest else { return };
-    let old_leader = round
-        .iter()
-        .position(|(waited, _)| matches!(waited, Waited::Stopped(stop, _) if stop.tid() == exec.tid()));
-    if let Some((Waited::Stopped(stop, _), _)) = old_leader.map(|at| round.remove(at)) {
-        stop.give_up();
     }
 }

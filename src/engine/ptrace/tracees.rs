@@ -129,9 +129,9 @@ impl Tracees {
         !self.held.is_empty()
     }
 
-    /// Whether more than one thread is followed.
-    pub(super) fn has_several(&self) -> bool {
-        self.known.len() + self.held.len() > 1
+    /// How many threads are followed.
+    pub(super) fn count(&self) -> usize {
+        self.known.len() + self.held.len()
     }
 
     /// Takes a thread that has been held for too long.
