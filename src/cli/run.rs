@@ -27,7 +27,7 @@ use crate::{
         Wanted,
         choice::{Choice, EngineKind, Requested, Unavailable, choose},
         notify::NotifyEngine,
-        ptrace::{self, PtraceEngine},
+        ptrace::{self, PtraceEngine, Substitute},
     },
     interest::{Funnel, Interest, UnknownCall},
     limits, link,
@@ -99,6 +99,11 @@ pub(super) struct Run {
     /// Whether a thread that stops often shares a CPU with creance for the while: a stop takes a fraction of the time then
     #[arg(long, value_enum, default_value_t = Placement::Auto, value_name = "POLICY")]
     placement: Placement,
+
+    /// For which calls the kernel uses a copy of the path or address that was looked at, which nobody can change: those of
+    /// threads that share their memory, all, or none (ptrace engine, x86_64)
+    #[arg(long, value_enum, default_value_t = Substituted::Auto, value_name = "POLICY")]
+    substitute: Substituted,
 
     /// The container that Falco is told of (default: found from ECS, Docker, containerd or the control group)
     #[arg(long, value_name = "ID", value_parser = container::parse_id)]
@@ -174,6 +179,27 @@ enum Placement {
     Auto,
     /// Never
     Off,
+}
+
+/// For which calls arguments are replaced by copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Substituted {
+    /// Those of threads that share their memory with others
+    Auto,
+    /// All
+    Always,
+    /// None
+    Off,
+}
+
+impl From<Substituted> for Substitute {
+    fn from(given: Substituted) -> Self {
+        match given {
+            Substituted::Auto => Self::Auto,
+            Substituted::Always => Self::Always,
+            Substituted::Off => Self::Off,
+        }
+    }
 }
 
 /// How long the workload is held for a consumer.
@@ -263,7 +289,8 @@ impl Run {
             OnFull::Drop => Duration::ZERO,
         };
         let is_audit = wanted.is_audit();
-        let plan = Plan { image, wanted, workers: self.workers, guarded, hold_max };
+        let substitute = self.substitute.into();
+        let plan = Plan { image, wanted, workers: self.workers, substitute, guarded, hold_max };
         let report = match &self.link {
             Some(directory) => {
                 let link = self.open_link(directory.as_deref())?;

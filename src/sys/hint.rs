@@ -4,7 +4,10 @@
 //! It is a hint and no more: while one is pending, another one is lost. It must be blocked in every thread of this process,
 //! or one that does not block it takes it from the tracing thread; so the command line blocks it before it makes any
 //! thread. In a tracing thread that does not block it no hint is made at all, and none costs anything.
-#![expect(unsafe_code, reason = "sigtimedwait(2) and the masks of threads have no safe wrapper that tells who sent it")]
+#![expect(
+    unsafe_code,
+    reason = "sigtimedwait(2) and the masks of threads have no safe wrapper that tells who sent it"
+)]
 
 use std::{
     mem::{self, MaybeUninit},

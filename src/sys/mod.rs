@@ -5,6 +5,7 @@
 //! here decides anything: policy is the engine's.
 
 pub mod clock;
+pub mod copies;
 pub mod cpu;
 pub mod futex;
 pub mod guard;

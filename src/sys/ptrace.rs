@@ -5,11 +5,15 @@
 //! section "Attaching and detaching" and "Stopped states" of ptrace(2) before you edit.
 #![expect(unsafe_code, reason = "signals here include the real-time ones, which nix has no type for")]
 
+mod detour;
+
 use std::{cell::Cell, io, mem, ptr};
 
 use nix::errno::Errno;
 
-use super::{RemoteAddr, Tid};
+pub use detour::{CAN_SET_ARGUMENTS, Detour, NotBegun};
+
+use super::{Pid, RemoteAddr, Tid};
 use crate::abi::{Abi, SyscallNr};
 
 /// What a seized tracee reports, and that it dies with us.

@@ -123,7 +123,8 @@ impl Waiting {
         } else if self.is_settled {
             Duration::from_millis(limits::SETTLED_WALK_MS)
         } else {
-            let [min, max] = [limits::CROWD_WALK_US_MIN, limits::CROWD_WALK_US_MAX].map(Duration::from_micros);
+            let [min, max] =
+                [limits::CROWD_WALK_US_MIN, limits::CROWD_WALK_US_MAX].map(Duration::from_micros);
             (self.walk * limits::CROWD_WALK_SHARE).clamp(min, max)
         }
     }
