@@ -11,6 +11,7 @@ mod doctor;
 mod engines;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
+mod hostile;
 mod inherited;
 mod life;
 mod link;

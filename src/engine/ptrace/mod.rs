@@ -257,17 +257,20 @@ impl PtraceEngine {
         let mut reader = Reader::new(tid, &call, &mut self.seen).with_name(&name);
         let is_untraced = is_untraced_clone(&call, || reader.word(0));
         let verdict = if self.is_launching { Verdict::Kept } else { self.wanted.judge(&call, &mut reader) };
-        let is_recorded = self.wanted.is_recorded(&call, verdict);
+        // Its flags cannot be changed where they lie in memory.
+        let is_refused = is_untraced && (call.abi == Abi::I386 || name_of(&call) == Some("clone3"));
+        let is_recorded = self.wanted.is_recorded(&call, verdict) || is_refused;
         let pending = is_recorded.then(|| {
             let mut captures = self.tracees.take_buffer();
             let flags = reader.capture(&mut captures);
-            let flags = if verdict == Verdict::Kept { flags } else { flags.with(RecordFlags::IRRELEVANT) };
+            let is_relevant = verdict == Verdict::Kept || is_refused;
+            let flags = if is_relevant { flags } else { flags.with(RecordFlags::IRRELEVANT) };
             PendingCall { call, enter_ns, flags, is_told: false, captures }
         });
         self.counters.reads_failed += reader.unread();
         verdict.count(&mut self.counters);
-        if is_untraced && (call.abi == Abi::I386 || name_of(&call) == Some("clone3")) {
-            // Its flags cannot be changed there. A library that gets this answer does without the call.
+        if is_refused {
+            // A library that gets this answer does without the call.
             stop.refuse_call(libc::ENOSYS)?;
             need = Need::No;
         }
@@ -281,7 +284,7 @@ impl PtraceEngine {
         if let Replaced::Done(restore) = replaced {
             self.counters.calls_replaced += 1;
             self.tracees.set_restore(tid, restore);
-        } else if is_untraced && call.abi != Abi::I386 && name_of(&call) == Some("clone") {
+        } else if is_untraced && !is_refused {
             let [flags, ..] = call.arguments;
             stop.set_argument(0, flags & !CLONE_UNTRACED)?;
             self.tracees.set_restore(tid, Restore::of(0, flags));
