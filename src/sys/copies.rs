@@ -32,7 +32,8 @@ use crate::limits;
 /// Memory of this size, until it is dropped.
 #[derive(Debug)]
 pub struct Copies {
-    file: File,
+    /// `None` once nobody is to get a descriptor any more.
+    file: Option<File>,
     start: NonNull<u8>,
     bytes: usize,
     inode: u64,
@@ -56,12 +57,13 @@ impl Copies {
         // SAFETY: the kernel chooses an address where nothing is mapped, so no memory of ours changes.
         let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, &file, 0) }?.cast();
         let inode = file.metadata()?.ino();
-        let copies = Self { file, start, bytes, inode };
+        let copies = Self { file: Some(file), start, bytes, inode };
         let seals = SealFlag::F_SEAL_FUTURE_WRITE
             | SealFlag::F_SEAL_GROW
             | SealFlag::F_SEAL_SHRINK
             | SealFlag::F_SEAL_SEAL;
-        fcntl(&copies.file, FcntlArg::F_ADD_SEALS(seals))?;
+        let file = copies.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        fcntl(file, FcntlArg::F_ADD_SEALS(seals))?;
         Ok(copies)
     }
 
@@ -77,6 +79,11 @@ impl Copies {
             unsafe { at.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         }
         has_room
+    }
+
+    /// Closes the descriptor: no more can be sent. What is mapped stays.
+    pub fn close(&mut self) {
+        self.file = None;
     }
 
     /// Whether a process has it mapped at this address, from its beginning, and only to read: from `/proc/PID/maps`.
@@ -169,7 +176,7 @@ impl Post {
     /// What sendmsg(2) says: `ECONNREFUSED` if there is no such socket.
     pub fn send(&self, to: SocketName, copies: &Copies) -> io::Result<()> {
         let address = UnixAddr::new_abstract(&to.0)?;
-        let fds = [copies.file.as_raw_fd()];
+        let fds = [copies.file.as_ref().ok_or(io::ErrorKind::NotFound)?.as_raw_fd()];
         let control = [ControlMessage::ScmRights(&fds)];
         sendmsg(
             self.socket.as_raw_fd(),
@@ -193,7 +200,7 @@ mod tests {
         let length = NonZeroUsize::new(8192).unwrap();
         let map = |protection| {
             // SAFETY: as in `create`.
-            unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, &copies.file, 0) }
+            unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, copies.file.as_ref().unwrap(), 0) }
         };
         assert!(map(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).is_err());
         let seen = map(ProtFlags::PROT_READ).unwrap();

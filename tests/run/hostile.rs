@@ -101,6 +101,24 @@ fn a_program_that_a_filter_of_its_own_would_kill_is_left_alone_and_its_calls_say
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn a_workload_cannot_change_the_copies_or_put_something_else_in_their_place() {
+    let (_held, path) = directory();
+    let file = path.join("file");
+    fs::write(&file, "").unwrap();
+    let program = fixture("sealed");
+    let capture = Workload::new([program.as_os_str(), file.as_os_str()])
+        .flags(["--engine", "ptrace", "--syscalls", "openat"])
+        .capture();
+    assert_eq!(capture.code(), 0);
+    match capture.finished.stdout() {
+        "sealed\n" => {}
+        "unsealed\n" => skip("the kernel knows no mseal(2)"),
+        other => panic!("it could: {other}"),
+    }
+}
+
+#[test]
 fn paths_that_are_hard_to_read_mean_the_same_to_the_kernel_when_they_are_copied() {
     let capture = Workload::new([fixture("memory")])
         .flags(["--engine", "ptrace", "--substitute", "always", "--syscalls", "openat"])

@@ -386,6 +386,11 @@ impl PtraceEngine {
             *first = before;
         }
         let flags = if name_of(&call) == Some("clone") { clone_flags(tid, &call) } else { flags };
+        // The kernel has no more use for what was replaced, and this saves the stop at the exit.
+        let onward = match self.tracees.take_lone_restore(tid) {
+            Some(restore) => restore.apply(&stop).map(|()| Resume::Free)?,
+            None => onward,
+        };
         self.tell(pid, recorder);
         let now_ns = clock::wall_ns();
         let resumed = self.resume(stop, (onward, 0), Stage::Life, since);

@@ -251,7 +251,7 @@ impl Spaces {
     }
 
     fn make_places(&mut self, pid: Pid, detour: &mut Detour) -> Option<Places> {
-        let copies = Copies::create(PLACES_BYTES).ok()?;
+        let mut copies = Copies::create(PLACES_BYTES).ok()?;
         if self.post.is_none() {
             self.post = Post::open().ok();
         }
@@ -260,6 +260,7 @@ impl Spaces {
         let scratch = map_scratch(detour)?;
         let at = receive(detour, scratch, name, || post.send(name, &copies).is_ok());
         let _ = detour.call(libc::SYS_munmap, [scratch.0, SCRATCH_BYTES, 0, 0, 0, 0]);
+        copies.close();
         let at = at?;
         // Where the kernel does not know it, the mapping stays as the workload leaves it.
         let _ = detour.call(libc::SYS_mseal, [at.0, MAPPING_BYTES, 0, 0, 0, 0]);

@@ -240,6 +240,12 @@ impl Tracees {
         Some(restore)
     }
 
+    /// The same, if nothing else is awaited at the exit.
+    pub(super) fn take_lone_restore(&mut self, tid: Tid) -> Option<Restore> {
+        let is_awaited = self.known.get(&tid)?.pending.is_some();
+        if is_awaited { None } else { self.take_restore(tid) }
+    }
+
     /// What the first argument register held before it was replaced for the call that a thread is in.
     pub(super) fn first_argument_before(&self, tid: Tid) -> Option<u64> {
         self.known.get(&tid)?.restore.as_ref()?.before(0)
