@@ -28,6 +28,10 @@ pub struct EngineCounters {
     pub reads_failed: u64,
     /// Calls whose threads could not be followed to the result. Their records say so.
     pub calls_unfollowed: u64,
+    /// Calls whose arguments were replaced by copies that nobody can change.
+    pub calls_replaced: u64,
+    /// Calls whose arguments another thread could change after they were read.
+    pub calls_changeable: u64,
 }
 
 impl EngineCounters {
@@ -46,6 +50,8 @@ impl EngineCounters {
             requests_refused,
             reads_failed,
             calls_unfollowed,
+            calls_replaced,
+            calls_changeable,
         } = other;
         self.stops += *stops;
         self.calls_trapped += *calls_trapped;
@@ -59,6 +65,8 @@ impl EngineCounters {
         self.requests_refused += *requests_refused;
         self.reads_failed += *reads_failed;
         self.calls_unfollowed += *calls_unfollowed;
+        self.calls_replaced += *calls_replaced;
+        self.calls_changeable += *calls_changeable;
     }
 
     /// Notes whether a thread was gone when it was asked something.

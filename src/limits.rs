@@ -124,6 +124,48 @@ pub const PLACEMENT_LOOK_MS: u64 = 5;
 /// Looks after which a thread that stays busy is let go for some stops, so that the kernel can choose another CPU.
 pub const PLACEMENT_LOOKS_MAX: u32 = 20;
 
+/// Places for copies of arguments that one process has: so many of its calls can be inside the kernel with a copy at once.
+pub const COPY_SLOTS: usize = 256;
+
+/// Bytes of one such place: two paths and a text of the longest kind.
+pub const COPY_SLOT_BYTES: usize = 3 * PATH_BYTES_MAX;
+
+/// Arguments of one call that are copied.
+pub const COPIES_MAX: usize = 4;
+
+/// Stops of a thread on a detour that one call takes at most.
+pub const DETOUR_STOPS_MAX: u32 = 16;
+
+/// How long a call on a detour is awaited before the thread is interrupted.
+pub const DETOUR_MS_MAX: u64 = 50;
+
+/// Times that it is interrupted before it is given up.
+pub const DETOUR_INTERRUPTIONS_MAX: u32 = 20;
+
+/// Bytes of `/proc/PID/maps` in which a mapping of ours is looked for.
+pub const MAPS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Tracees from which on the engine waits for hints instead of walking all of them for each stop.
+pub const CROWD_TRACEES_MIN: usize = 32;
+
+/// So many times as long as a walk over all tracees takes, at least, passes between two of them.
+pub const CROWD_WALK_SHARE: u32 = 16;
+
+/// Shortest time between two such walks.
+pub const CROWD_WALK_US_MIN: u64 = 100;
+
+/// Longest time between two such walks while there are stops: nobody whose hint was lost waits longer to be heard.
+pub const CROWD_WALK_US_MAX: u64 = 5_000;
+
+/// Time between two such walks while there are no stops. Then none can be missing: it is a precaution.
+pub const SETTLED_WALK_MS: u64 = 100;
+
+/// Threads that stopped lately, and are asked whenever there is a hint.
+pub const HOT_TRACEES_MAX: usize = 16;
+
+/// Times that such a thread is asked in vain before it is one no more.
+pub const HOT_TRACEE_MISSES_MAX: u32 = 16;
+
 /// Threads whose end is remembered because nobody has told of their beginning.
 pub const EARLY_ENDS_MAX: usize = 1024;
 

@@ -20,7 +20,7 @@ use crate::{
     decode::Decoder,
     engine::{
         Engine, EngineError, FullRing, LaunchError, Outcome, Population, Recorder, Setup, Wanted,
-        histogram_ns, snapshot,
+        histogram_ns, ptrace::Substitute, snapshot,
     },
     event::Record,
     limits,
@@ -75,6 +75,8 @@ pub struct Plan {
     pub wanted: Wanted,
     /// How many threads answer notifications; `None` for as many as are of use.
     pub workers: Option<u16>,
+    /// For which calls the ptrace engine replaces arguments by copies.
+    pub substitute: Substitute,
     /// What this process has of its guardian, if it has one.
     pub guarded: Option<Guarded>,
     /// How long one stop may be held for room in the ring.
@@ -201,7 +203,7 @@ pub fn capture<E: Engine>(
     mut destination: Destination<'_>,
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
-    let Plan { image, wanted, workers, guarded, hold_max } = plan;
+    let Plan { image, wanted, workers, substitute, guarded, hold_max } = plan;
     let (memory, presence, population) = match &destination {
         Destination::Sink(_, ring_bytes) => {
             let memory = Memfd::create(*ring_bytes).map_err(PipelineError::Ring)?;
@@ -221,7 +223,7 @@ pub fn capture<E: Engine>(
     let engine = thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let engine = match E::launch(&image, wanted, Setup { population, workers, guarded }) {
+            let engine = match E::launch(&image, wanted, Setup { population, workers, substitute, guarded }) {
                 Ok(engine) => engine,
                 Err(error) => {
                     // The receiver waits for this one message.

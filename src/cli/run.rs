@@ -28,7 +28,7 @@ use crate::{
         Wanted,
         choice::{Choice, EngineKind, Requested, Unavailable, choose},
         notify::NotifyEngine,
-        ptrace::{self, PtraceEngine},
+        ptrace::{self, PtraceEngine, Substitute},
     },
     interest::{Funnel, Interest, UnknownCall},
     limits, link,
@@ -37,6 +37,7 @@ use crate::{
     sink::{FalcoEvents, Json, Null, Sink, Text},
     sys::{
         guard::Stage,
+        hint,
         launch::{self, ChildFailure, Image},
         probe::Probes,
         process, signal,
@@ -109,6 +110,11 @@ pub(super) struct Run {
     /// Whether a thread that stops often shares a CPU with creance for the while: a stop takes a fraction of the time then
     #[arg(long, value_enum, default_value_t = Placement::Auto, value_name = "POLICY")]
     placement: Placement,
+
+    /// For which calls the kernel uses a copy of the path or address that was looked at, which nobody can change: those of
+    /// threads that share their memory, all, or none (ptrace engine, x86_64)
+    #[arg(long, value_enum, default_value_t = Substituted::Auto, value_name = "POLICY")]
+    substitute: Substituted,
 
     /// The container that Falco is told of (default: found from ECS, Docker, containerd or the control group)
     #[arg(long, value_name = "ID", value_parser = container::parse_id)]
@@ -186,6 +192,27 @@ enum Placement {
     Off,
 }
 
+/// For which calls arguments are replaced by copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Substituted {
+    /// Those of threads that share their memory with others
+    Auto,
+    /// All
+    Always,
+    /// None
+    Off,
+}
+
+impl From<Substituted> for Substitute {
+    fn from(given: Substituted) -> Self {
+        match given {
+            Substituted::Auto => Self::Auto,
+            Substituted::Always => Self::Always,
+            Substituted::Off => Self::Off,
+        }
+    }
+}
+
 /// How long the workload is held for a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
@@ -255,7 +282,11 @@ impl Run {
             EngineKind::Ptrace if self.on_death == OnDeath::Continue => {
                 return Err(UsageError::OnDeath(watch.choice).into());
             }
-            EngineKind::Ptrace => None,
+            EngineKind::Ptrace => {
+                // Before there is any other thread.
+                hint::set_blocked(true);
+                None
+            }
         };
         // Only this engine chooses CPUs.
         let may_place = watch.choice.engine == EngineKind::Ptrace && self.placement == Placement::Auto;
@@ -272,7 +303,8 @@ impl Run {
             OnFull::Drop => Duration::ZERO,
         };
         let is_audit = wanted.is_audit();
-        let plan = Plan { image, wanted, workers: self.workers, guarded, hold_max };
+        let substitute = self.substitute.into();
+        let plan = Plan { image, wanted, workers: self.workers, substitute, guarded, hold_max };
         let report = if self.has_reader() {
             let link = self.open_link()?;
             let supervisor =

@@ -8,6 +8,8 @@ use crate::{
 };
 
 pub(super) const CLONE_THREAD: u64 = 0x0001_0000;
+/// A tracer does not get to see what is made with this flag (clone(2)).
+pub(super) const CLONE_UNTRACED: u64 = 0x0080_0000;
 
 /// What a record names where the call itself was not seen: the most general call that can have been made.
 pub(super) const CLONE: SyscallNr = native(libc::SYS_clone);
@@ -40,6 +42,17 @@ pub(super) fn clone_flags(tid: Tid, call: &Call) -> Option<u64> {
         "vfork" => Some(bits(libc::CLONE_VFORK | libc::CLONE_VM | libc::SIGCHLD)),
         _ => None,
     }
+}
+
+/// Whether a call makes a thread or process behind our back. `word` reads the flags where they lie in memory.
+pub(super) fn is_untraced_clone(call: &Call, word: impl FnOnce() -> Option<u64>) -> bool {
+    let [first, ..] = call.arguments;
+    let flags = match name_of(call) {
+        Some("clone") => first,
+        Some("clone3") => word().unwrap_or(0),
+        _ => 0,
+    };
+    flags & CLONE_UNTRACED != 0
 }
 
 pub(super) fn is_fork(call: &Call) -> bool {

@@ -29,6 +29,37 @@ pub(crate) fn clone3_flags(tid: Tid, clone_args: RemoteAddr) -> Option<u64> {
     Some(word(0)? | word(32)? & 0xff)
 }
 
+/// What the kernel is to find where an argument points to, for all that was read of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copied<'a> {
+    /// These bytes, and a NUL.
+    Bytes { bytes: &'a [u8], has_nul: bool },
+    /// Nothing that could be read.
+    Unreadable,
+    /// What was read is not all that the kernel may look at.
+    Uncertain,
+}
+
+/// Whether a call has arguments that point to what can be replaced by a copy: see [`Reader::copied`].
+pub(crate) fn has_copyable(call: &Call) -> bool {
+    let arguments = abi::signature_of(call.abi, call.nr).map_or(&[][..], |signature| signature.arguments);
+    call.abi == Abi::NATIVE
+        && arguments
+            .iter()
+            .zip(call.arguments)
+            .any(|(argument, value)| value != 0 && is_copyable(argument.kind))
+}
+
+const fn is_copyable(kind: ArgumentKind) -> bool {
+    matches!(
+        kind,
+        ArgumentKind::Path
+            | ArgumentKind::Text
+            | ArgumentKind::SockaddrIn { .. }
+            | ArgumentKind::StructSized { .. }
+    )
+}
+
 /// What has been read of one call. The engine has one, for no two threads are looked at together.
 #[derive(Debug)]
 pub(crate) struct Seen {
@@ -116,6 +147,51 @@ impl<'a> Reader<'a> {
     /// The same, of a program whose name passes what `name` tells when it is asked.
     pub(crate) fn with_name(self, name: &'a dyn Fn() -> Option<NameHits>) -> Self {
         Self { name: Some(name), ..self }
+    }
+
+    /// The arguments that something was read for, with what the kernel is to find there. What a message, an argument
+    /// vector or an unsized structure leads to is not among them: it is not replaced.
+    pub(crate) fn copied(&self) -> impl Iterator<Item = (u8, Copied<'_>)> {
+        self.seen.things.iter().filter_map(|thing| {
+            let kind = self.kind_of(thing.argument).filter(|&kind| is_copyable(kind))?;
+            let is_argument = matches!(
+                thing.kind,
+                CaptureKind::Path | CaptureKind::Text | CaptureKind::Sockaddr | CaptureKind::Struct
+            );
+            // A null pointer stays what it is.
+            (is_argument && self.value(thing.argument) != 0)
+                .then(|| (thing.argument, self.copied_thing(kind, thing)))
+        })
+    }
+
+    fn copied_thing(&self, kind: ArgumentKind, thing: &Thing) -> Copied<'_> {
+        let Some(bytes) = self.seen.data(thing) else { return Copied::Unreadable };
+        let is_cut = thing.flags.contains(CaptureFlags::TRUNCATED);
+        match kind {
+            ArgumentKind::Path | ArgumentKind::Text if !is_cut => Copied::Bytes { bytes, has_nul: true },
+            // Cut where nothing is mapped, or at our bound, which is that of the kernel for a path.
+            ArgumentKind::Path | ArgumentKind::Text if bytes.len() < limits::PATH_BYTES_MAX => {
+                Copied::Unreadable
+            }
+            ArgumentKind::Path => Copied::Bytes { bytes, has_nul: false },
+            ArgumentKind::StructSized { length_argument }
+                if self.value(length_argument) > limits::STRUCT_BYTES_MAX as u64 =>
+            {
+                Copied::Uncertain
+            }
+            ArgumentKind::SockaddrIn { .. } | ArgumentKind::StructSized { .. } if is_cut => {
+                Copied::Unreadable
+            }
+            ArgumentKind::SockaddrIn { .. } | ArgumentKind::StructSized { .. } => {
+                Copied::Bytes { bytes, has_nul: false }
+            }
+            _ => Copied::Uncertain,
+        }
+    }
+
+    /// The first eight bytes of the structure with this index.
+    pub(crate) fn word(&mut self, index: u8) -> Option<u64> {
+        read_word(self.bytes(index)?, 8)
     }
 
     /// How many arguments could not be read so far.

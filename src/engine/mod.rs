@@ -81,6 +81,8 @@ pub struct Setup {
     pub population: Population,
     /// How many threads answer notifications, in an engine that has several; `None` for as many as are of use.
     pub workers: Option<u16>,
+    /// For which calls the ptrace engine replaces arguments by copies.
+    pub substitute: ptrace::Substitute,
     /// What this process has of its guardian, if it has one.
     pub guarded: Option<Guarded>,
 }

@@ -3,13 +3,13 @@
 //! It reads no memory itself and counts nothing. A call of which it says that no rule can match it was judged in the
 //! same way whether it is then dropped or only marked: an audit shows what a real run does.
 
-use super::process::name_in;
+use super::{calls::CLONE_UNTRACED, process::name_in};
 use crate::{
     abi::Abi,
     counters::EngineCounters,
     event::CaptureBuffer,
     filter::{self, CompileError, Program},
-    interest::{Interest, SKIPPED},
+    interest::{Condition, Interest, RegisterTest, SKIPPED, Test, Width},
     sys::ptrace::Call,
     triage::{CallMemory, NameHits, Triage},
 };
@@ -22,6 +22,8 @@ pub struct Wanted {
     is_audit: bool,
     /// The calls that are trapped for placement.
     placement: Option<Interest>,
+    /// The calls that are trapped so that nothing is made behind the tracer's back.
+    guarded: Interest,
 }
 
 /// The calls before which a thread must be where the workload has put it. Some show where that is, or set it, and a
@@ -38,6 +40,19 @@ const PLACEMENT_CALLS: [&str; 9] = [
     "setns",
     "unshare",
 ];
+
+/// What can make a thread or process that a tracer does not get to see. The flags of clone3 lie in memory.
+fn guarded() -> Interest {
+    let is_untraced = Condition {
+        argument: 0,
+        width: Width::Full64,
+        test: Test::MaskedEq(CLONE_UNTRACED),
+        value: CLONE_UNTRACED,
+    };
+    let calls = [("clone", RegisterTest::any_of(vec![vec![is_untraced]])), ("clone3", RegisterTest::ALWAYS)];
+    #[expect(clippy::expect_used, reason = "the names are constants, and every test looks them up")]
+    Interest::of_calls(calls).expect("every name is known")
+}
 
 /// What becomes of a call, and at which stage it was decided: the earlier, the less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +87,13 @@ impl Wanted {
     /// Traps what this interest wants, and keeps what passes its triage.
     #[must_use]
     pub fn new(interest: Interest) -> Self {
-        Self { triage: Triage::compile(&interest), interest, is_audit: false, placement: None }
+        Self {
+            triage: Triage::compile(&interest),
+            interest,
+            is_audit: false,
+            placement: None,
+            guarded: guarded(),
+        }
     }
 
     /// Traps and records everything, and marks what [`Wanted::new`] would not keep: see
@@ -113,17 +134,18 @@ impl Wanted {
         self.is_audit
     }
 
-    /// The filter that traps it for a tracer.
+    /// The filter that traps it for a tracer, and what could make threads and processes behind the tracer's back.
     pub(super) fn filter(&self) -> Result<Program, CompileError> {
         let more;
         let trapped = if self.is_audit {
             more = Interest::all();
             &more
         } else if let Some(calls) = &self.placement {
-            more = self.interest.clone().and_calls_of(calls);
+            more = self.interest.clone().and_calls_of(calls).and_calls_of(&self.guarded);
             &more
         } else {
-            &self.interest
+            more = self.interest.clone().and_calls_of(&self.guarded);
+            &more
         };
         filter::compile(trapped, Abi::NATIVE, filter::Action::Trace)
     }
@@ -146,8 +168,9 @@ impl Wanted {
     /// Judges a call by its number and its registers; `None` if it passes.
     fn judge_registers(&self, call: &Call) -> Option<Verdict> {
         // The filter has tested the registers of native calls, and passes on all others. What is trapped for placement it
-        // has not.
-        if call.abi == Abi::NATIVE && !self.is_audit && !self.shows_placement(call) {
+        // has not, nor what is guarded.
+        let is_tested = !self.shows_placement(call) && !self.guarded.is_wanted(call.abi, call.nr);
+        if call.abi == Abi::NATIVE && !self.is_audit && is_tested {
             return None;
         }
         if !self.interest.is_wanted(call.abi, call.nr) {
@@ -185,10 +208,7 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        abi,
-        interest::{Condition, RegisterTest, Test, Width},
-    };
+    use crate::abi;
 
     /// What triage must not need to ask.
     struct NoMemory;

@@ -182,6 +182,8 @@ impl RecordFlags {
     /// The thread could not be followed through the call: it is not ours to trace, another traces it, or too many block at
     /// once. Its result is not known ([`Self::NO_RESULT`]), but it went on into the call.
     pub const UNFOLLOWED: Self = Self(1 << 7);
+    /// Another thread could have changed what the arguments point to after it was read, and the kernel have used that.
+    pub const CHANGEABLE: Self = Self(1 << 8);
 
     /// Whether every bit of `other` is set.
     #[must_use]

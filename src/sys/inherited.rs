@@ -9,14 +9,18 @@ use std::{
     mem::MaybeUninit,
     ops::RangeInclusive,
     ptr,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-// Both statics are Relaxed throughout: they are written once, by the only thread, before `main`.
+// The statics are Relaxed throughout: they are written once, by the only thread, before `main`.
 
 /// Signals that were ignored when this process began, signal N in bit N - 1. Since then Rust's runtime has ignored
 /// SIGPIPE, and signals are caught to pass them on; neither is the workload's business.
 static IGNORED_AT_START: AtomicU64 = AtomicU64::new(0);
+
+/// Whether SIGCHLD was blocked when this process began. Since then the command line may have blocked it: see
+/// [`super::hint`].
+static IS_CHILD_BLOCKED_AT_START: AtomicBool = AtomicBool::new(false);
 
 /// Standard descriptors that were closed when this process began, descriptor N in bit N. Rust's runtime has opened
 /// `/dev/null` in their place.
@@ -50,6 +54,13 @@ extern "C" fn note() {
         }
     }
     IGNORED_AT_START.store(ignored, Ordering::Relaxed);
+    let mut mask = 0_u64;
+    // SAFETY: with a null new mask the kernel only writes the present one, of eight bytes, into `mask`.
+    let noted = unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, ptr::null::<u64>(), &raw mut mask, 8)
+    };
+    let is_blocked = noted == 0 && mask & 1 << (libc::SIGCHLD - 1) != 0;
+    IS_CHILD_BLOCKED_AT_START.store(is_blocked, Ordering::Relaxed);
     let mut closed = 0;
     for fd in STANDARD {
         // SAFETY: this fcntl takes integers only, and fails for a descriptor that is closed.
@@ -77,6 +88,18 @@ pub(super) fn block_signals() -> libc::sigset_t {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
     // SAFETY: a set is made of integers, and zeroes, which it began with, are the empty set.
     unsafe { before.assume_init() }
+}
+
+/// The same mask, with SIGCHLD as it was at the start.
+pub(super) fn as_at_start(mut mask: libc::sigset_t) -> libc::sigset_t {
+    if IS_CHILD_BLOCKED_AT_START.load(Ordering::Relaxed) {
+        // SAFETY: it changes one bit of the set, a local.
+        unsafe { libc::sigaddset(&raw mut mask, libc::SIGCHLD) };
+    } else {
+        // SAFETY: as above.
+        unsafe { libc::sigdelset(&raw mut mask, libc::SIGCHLD) };
+    }
+    mask
 }
 
 pub(super) fn set_mask(mask: &libc::sigset_t) {

@@ -5,9 +5,11 @@
 //! here decides anything: policy is the engine's.
 
 pub mod clock;
+pub mod copies;
 pub mod cpu;
 pub mod futex;
 pub mod guard;
+pub mod hint;
 mod inherited;
 pub mod launch;
 pub mod memory;

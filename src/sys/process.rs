@@ -7,6 +7,19 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::{Pid, Tid, procfs};
 
+/// Whether two threads use the same memory (kcmp(2)); `None` where the kernel does not tell.
+#[must_use]
+pub fn share_memory(one: Tid, other: Tid) -> Option<bool> {
+    /// `KCMP_VM` (linux/kcmp.h).
+    const MEMORY: i32 = 1;
+    // SAFETY: kcmp takes integers only, of which it ignores the last two for this kind.
+    match unsafe { libc::syscall(libc::SYS_kcmp, one.0, other.0, MEMORY, 0, 0) } {
+        0 => Some(true),
+        1..=3 => Some(false),
+        _ => None,
+    }
+}
+
 /// The file that a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExeStat {

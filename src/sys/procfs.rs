@@ -113,6 +113,16 @@ pub fn relations(tid: Tid) -> io::Result<Relations> {
     relations().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// How many seccomp filters a thread has, from `/proc/TID/status`: since Linux 5.9. `None` where it is not told.
+#[must_use]
+pub fn filter_count(tid: Tid) -> Option<u32> {
+    let mut text = [0; limits::PROC_TEXT_BYTES_MAX];
+    let (len, _) = read_text(tid, "status", &mut text).ok()?;
+    let mut lines = text.get(..len)?.split(|&byte| byte == b'\n');
+    let count = lines.find_map(|line| line.strip_prefix(b"Seccomp_filters:"))?;
+    std::str::from_utf8(count).ok()?.trim().parse().ok()
+}
+
 /// The wait status (wait(2)) of a process that has ended and that nobody has waited for yet; `None` of any other, and
 /// where the kernel keeps it from us. From `/proc/PID/stat`.
 #[must_use]

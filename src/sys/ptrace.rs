@@ -5,11 +5,15 @@
 //! section "Attaching and detaching" and "Stopped states" of ptrace(2) before you edit.
 #![expect(unsafe_code, reason = "signals here include the real-time ones, which nix has no type for")]
 
+mod detour;
+
 use std::{cell::Cell, io, mem, ptr};
 
 use nix::errno::Errno;
 
-use super::{RemoteAddr, Tid};
+pub use detour::{CAN_SET_ARGUMENTS, Detour, NotBegun};
+
+use super::{Pid, RemoteAddr, Tid};
 use crate::abi::{Abi, SyscallNr};
 
 /// What a seized tracee reports, and that it dies with us.
@@ -161,14 +165,32 @@ pub fn wait() -> io::Result<Waited> {
 /// # Errors
 /// As [`wait`].
 pub fn poll() -> io::Result<Option<Waited>> {
-    wait_with(libc::WNOHANG, LetGo::Continue)
+    wait_for(-1, libc::WNOHANG, LetGo::Continue)
+}
+
+/// As [`poll`], but looks at one thread only, which since Linux 5.13 takes the same time however many there are. `None` as
+/// well if it is not ours.
+///
+/// # Errors
+/// As [`wait`].
+pub fn poll_one(tid: Tid) -> io::Result<Option<Waited>> {
+    if tid.0 <= 0 {
+        // waitpid(2) would take it for others.
+        return Ok(None);
+    }
+    let waited = wait_for(tid.0, libc::WNOHANG, LetGo::Continue)?;
+    Ok(waited.filter(|waited| !matches!(waited, Waited::NoTracees)))
 }
 
 fn wait_with(options: i32, let_go: LetGo) -> io::Result<Option<Waited>> {
+    wait_for(-1, options, let_go)
+}
+
+fn wait_for(which: libc::pid_t, options: i32, let_go: LetGo) -> io::Result<Option<Waited>> {
     let mut status = 0;
     // SAFETY: `status` is a local that outlives the call. __WNOTHREAD keeps children of other threads of this
     // process out: they are not ours.
-    let tid = unsafe { libc::waitpid(-1, &raw mut status, options | libc::__WALL | libc::__WNOTHREAD) };
+    let tid = unsafe { libc::waitpid(which, &raw mut status, options | libc::__WALL | libc::__WNOTHREAD) };
     match tid {
         1.. => Ok(Some(waited(Tid(tid), status, let_go))),
         0 => Ok(None),

@@ -12,6 +12,7 @@ mod doctor;
 mod engines;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
+mod hostile;
 mod inherited;
 mod install;
 mod life;

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use creance::{
-    engine::{Wanted, ptrace::PtraceEngine},
+    engine::{
+        Wanted,
+        ptrace::{PtraceEngine, Substitute},
+    },
     pipeline::{self, Destination, Plan, Report},
     sink::Sink,
     sys::{
@@ -33,7 +36,14 @@ pub(crate) fn capture(
     let argv = command.iter().map(text).collect::<Result<Vec<_>, _>>().context("a NUL in the command")?;
     let program = argv.first().context("a command has a program")?.clone();
     let image = Image::new(program, argv, launch::environment());
-    let plan = Plan { image, wanted, workers: None, guarded: None, hold_max: HOLD_MAX };
+    let plan = Plan {
+        image,
+        wanted,
+        workers: None,
+        substitute: Substitute::default(),
+        guarded: None,
+        hold_max: HOLD_MAX,
+    };
     let report = pipeline::capture::<PtraceEngine>(plan, Destination::Sink(sink, RING_BYTES), on_start)?;
     let consumed = report.consumed.as_ref().context("the records are read here")?;
     ensure!(consumed.sink_error.is_none(), "writing the records: {:?}", consumed.sink_error);

@@ -105,7 +105,7 @@ impl Engine for NotifyEngine {
 
     fn run<M: ProducerMemory + Send + Sync>(self, recorder: Recorder<M>) -> Result<Outcome, EngineError> {
         let root = self.root();
-        let Self { workload, wanted, setup: Setup { population, workers, guarded } } = self;
+        let Self { workload, wanted, setup: Setup { population, workers, guarded, .. } } = self;
         let ends = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(from_errno)?);
         let mut book = Book::new(recorder, population, Arc::clone(&ends));
         let (child, filter, listener) = match workload {

@@ -12,24 +12,27 @@
 mod machine;
 mod pair;
 mod placement;
+mod substitute;
 mod tracees;
+mod waiting;
 
-use std::{
-    os::fd::OwnedFd,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{os::fd::OwnedFd, time::Instant};
 
-pub use self::pair::can_place;
 use self::{
-    machine::{Action, decide},
+    machine::{Action, Phase, decide},
     pair::Pair,
+    substitute::{Need, Replaced, Restore},
     tracees::{Arrival, Held, PendingCall, Tracees},
+    waiting::{Crowd, Waiting},
 };
+pub use self::{pair::can_place, substitute::Substitute};
 use super::{
     Engine, EngineError, Holds, LaunchError, Outcome, Recorder, Setup, Stage,
-    calls::{CLONE_THREAD, clone_flags, is_exec, name_of, seen_clone_record, socket_of, unseen_clone_record},
-    capture::{Reader, Seen},
+    calls::{
+        CLONE_THREAD, CLONE_UNTRACED, clone_flags, is_exec, is_untraced_clone, name_of, seen_clone_record,
+        socket_of, unseen_clone_record,
+    },
+    capture::{Reader, Seen, has_copyable},
     process::{self, exec_record, exit_record, process_and_parent},
     recorder::call_header,
     socket::capture_socket,
@@ -37,7 +40,7 @@ use super::{
     wanted::{Verdict, Wanted},
 };
 use crate::{
-    abi::{self, SyscallNr},
+    abi::{self, Abi, SyscallNr},
     counters::EngineCounters,
     event::{CaptureBuffer, RecordFlags, RecordHeader},
     limits,
@@ -45,13 +48,11 @@ use crate::{
     sys::{
         Pid, Tid, clock,
         launch::{Child, FilterState, Image, Listening},
+        process::share_memory,
         procfs,
-        ptrace::{self, PtraceError, Resume, StopKind, Stopped, Waited},
+        ptrace::{self, Call, Detour, NotBegun, PtraceError, Resume, StopKind, Stopped, Waited},
     },
 };
-
-/// How long the engine sleeps between two looks while a new thread is held.
-const HELD_POLL: Duration = Duration::from_micros(20);
 
 /// A workload that is traced by ptrace(2).
 #[derive(Debug)]
@@ -75,12 +76,14 @@ pub struct PtraceEngine {
     exec_captures: CaptureBuffer,
     /// `None` if no thread's CPU is chosen.
     pair: Option<Pair>,
+    /// What threads stopped or ended for while they were on a detour.
+    unserved: Vec<Waited>,
 }
 
 impl Engine for PtraceEngine {
     fn launch(image: &Image, wanted: Wanted, setup: Setup) -> Result<Self, LaunchError> {
         // The first look-up builds the tables, which no stop should wait for.
-        let _ = abi::signature_of(abi::Abi::NATIVE, SyscallNr(0));
+        let _ = abi::signature_of(Abi::NATIVE, SyscallNr(0));
         let program = wanted.filter().map_err(LaunchError::Filter)?;
         let child =
             Child::spawn(image, program.instructions(), Listening::Held).map_err(LaunchError::Spawn)?;
@@ -89,7 +92,7 @@ impl Engine for PtraceEngine {
             // The child gives up by itself: nobody opens its gate.
             return Err(LaunchError::Seize(error));
         }
-        let mut tracees = Tracees::new(setup.population);
+        let mut tracees = Tracees::new(setup.population, setup.substitute);
         tracees.introduce(root.leader(), root);
         Ok(Self {
             // Should no thread be had for it, stops only take longer.
@@ -105,6 +108,7 @@ impl Engine for PtraceEngine {
             counters: EngineCounters::default(),
             holds: Holds::default(),
             seen: Seen::new(),
+            unserved: Vec::new(),
             exec_captures: CaptureBuffer::with_capacity(
                 limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
             ),
@@ -143,26 +147,18 @@ impl PtraceEngine {
         // waitpid(2) looks at the newest tracee first, so whoever is served at once may be back before an older one
         // is seen, for ever. Everybody who has something to tell is therefore heard before anybody is served.
         let mut round = Vec::with_capacity(limits::TRACEES_RESERVED);
+        let mut waiting = Waiting::new();
         loop {
-            let first = if self.tracees.has_held() { ptrace::poll() } else { ptrace::wait().map(Some) };
-            match first.map_err(EngineError::Wait)? {
-                Some(Waited::NoTracees) => return Ok(()),
-                Some(first) => round.push((first, Instant::now())),
-                None => thread::sleep(HELD_POLL),
-            }
-            // Nobody is made to wait here, and each thread can be heard once, so this ends.
-            while !round.is_empty() && self.tracees.has_several() {
-                match ptrace::poll().map_err(EngineError::Wait)? {
-                    None | Some(Waited::NoTracees) => break,
-                    Some(waited) => {
-                        give_up_stale(&mut round, &waited);
-                        round.push((waited, Instant::now()));
-                    }
-                }
+            let crowd = Crowd { count: self.tracees.count(), has_held: self.tracees.has_held() };
+            if !waiting.hear(crowd, &mut round).map_err(EngineError::Wait)? {
+                return Ok(());
             }
             for (waited, since) in round.drain(..) {
                 recorder.begin_stop(since);
                 self.serve(waited, since, recorder);
+                while let Some(waited) = self.unserved.pop() {
+                    self.serve(waited, since, recorder);
+                }
             }
             self.release_overdue(recorder);
         }
@@ -195,6 +191,12 @@ impl PtraceEngine {
         recorder: &mut Recorder<M>,
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
+        if kind == StopKind::Trap
+            && let Some(value) = self.tracees.take_first_argument(tid)
+        {
+            // Should it be gone, what follows tells.
+            let _ = stop.set_argument(0, value);
+        }
         let done = match decide(self.tracees.phase(tid), kind) {
             Action::Hold => {
                 self.tracees.hold(Held { stop, kind, since });
@@ -239,22 +241,85 @@ impl PtraceEngine {
         if self.is_launching && !is_exec(&call) {
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
+        let space = self.tracees.space(tid);
+        let is_looked_at = !self.is_launching && has_copyable(&call);
+        let mut need = if is_looked_at { self.tracees.spaces.need(space) } else { Need::No };
+        let mut stop = stop;
+        if need == Need::Detour {
+            match self.detour(stop, since) {
+                Some(stays) => stop = stays,
+                None => return Ok(()),
+            }
+            need = Need::Refused;
+        }
         let hits = self.tracees.name(tid, epoch).map(|name| name.hits);
         let name = || hits;
         let mut reader = Reader::new(tid, &call, &mut self.seen).with_name(&name);
+        let is_untraced = is_untraced_clone(&call, || reader.word(0));
         let verdict = if self.is_launching { Verdict::Kept } else { self.wanted.judge(&call, &mut reader) };
-        if !self.wanted.is_recorded(&call, verdict) {
-            self.counters.reads_failed += reader.unread();
-            verdict.count(&mut self.counters);
-            return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
-        }
-        let mut captures = self.tracees.take_buffer();
-        let flags = reader.capture(&mut captures);
+        // Its flags cannot be changed where they lie in memory.
+        let is_refused = is_untraced && (call.abi == Abi::I386 || name_of(&call) == Some("clone3"));
+        let is_recorded = self.wanted.is_recorded(&call, verdict) || is_refused;
+        let pending = is_recorded.then(|| {
+            let mut captures = self.tracees.take_buffer();
+            let flags = reader.capture(&mut captures);
+            let is_relevant = verdict == Verdict::Kept || is_refused;
+            let flags = if is_relevant { flags } else { flags.with(RecordFlags::IRRELEVANT) };
+            PendingCall { call, enter_ns, flags, is_told: false, captures }
+        });
         self.counters.reads_failed += reader.unread();
         verdict.count(&mut self.counters);
-        let flags = if verdict == Verdict::Kept { flags } else { flags.with(RecordFlags::IRRELEVANT) };
-        self.tracees.enter(tid, PendingCall { call, enter_ns, flags, is_told: false, captures });
-        self.resume(stop, (Resume::ToExit, 0), Stage::Kept, since)
+        if is_refused {
+            // A library that gets this answer does without the call.
+            stop.refuse_call(libc::ENOSYS)?;
+            need = Need::No;
+        }
+        let replaced = match need {
+            Need::Ready => self.tracees.spaces.replace(space, &stop, call.arguments, reader.copied())?,
+            Need::Refused if reader.copied().next().is_some() => Replaced::Refused,
+            _ => Replaced::Nothing,
+        };
+        let is_changeable = matches!(replaced, Replaced::Refused);
+        self.counters.calls_changeable += u64::from(is_changeable);
+        if let Replaced::Done(restore) = replaced {
+            self.counters.calls_replaced += 1;
+            self.tracees.set_restore(tid, restore);
+        } else if is_untraced && !is_refused {
+            let [flags, ..] = call.arguments;
+            stop.set_argument(0, flags & !CLONE_UNTRACED)?;
+            self.tracees.set_restore(tid, Restore::of(0, flags));
+        }
+        let stage = if is_recorded { Stage::Kept } else { Stage::Dropped };
+        if let Some(mut pending) = pending {
+            if is_changeable {
+                pending.flags = pending.flags.with(RecordFlags::CHANGEABLE);
+            }
+            self.tracees.enter(tid, pending);
+        }
+        let is_inside = self.tracees.phase(tid) == Some(Phase::Inside);
+        let how = if is_inside { Resume::ToExit } else { Resume::Free };
+        self.resume(stop, (how, 0), stage, since)
+    }
+
+    /// Sends a thread for memory that copies of its arguments can be put in: it then makes its call anew. Gives the stop
+    /// back if that cannot be.
+    fn detour(&mut self, stop: Stopped, since: Instant) -> Option<Stopped> {
+        let tid = stop.tid();
+        let (space, pid) = (self.tracees.space(tid), self.tracees.pid(tid));
+        let begun =
+            if self.tracees.spaces.may_detour(tid) { Detour::begin(stop) } else { Err(NotBegun(stop)) };
+        match begun {
+            Ok(mut detour) => {
+                self.tracees.spaces.map(space, pid, &mut detour);
+                self.unserved.extend(detour.end());
+                self.holds.note(Stage::Life, since);
+                None
+            }
+            Err(NotBegun(stop)) => {
+                self.tracees.spaces.refuse(space);
+                Some(stop)
+            }
+        }
     }
 
     /// A call has returned.
@@ -267,6 +332,9 @@ impl PtraceEngine {
         let tid = stop.tid();
         // If the thread is gone, its pending call is closed at its end.
         let result = stop.call_result()?;
+        if let Some(restore) = self.tracees.take_restore(tid) {
+            restore.apply(&stop)?;
+        }
         let (pid, Some(mut pending)) = self.tracees.leave(tid) else {
             return self.resume(stop, (Resume::Free, 0), Stage::Kept, since);
         };
@@ -304,17 +372,41 @@ impl PtraceEngine {
         if let Some(pair) = &self.pair {
             pair.introduced(Some(tid), child);
         }
-        let call = stop.call_in_registers()?;
+        let mut call = stop.call_in_registers()?;
         let pid = self.tracees.pid(tid);
         let flags = clone_flags(tid, &call);
         let is_thread = flags.is_some_and(|flags| flags & CLONE_THREAD != 0)
             // clone3's flags lie in memory, which another thread may have changed since.
             && (name_of(&call) != Some("clone3") || procfs::is_thread_of(child, pid) != Some(false));
+        let sharing = self.sharing((tid, child), is_thread, &call, flags);
+        let first_argument = self.tracees.first_argument_before(tid);
+        if let Some(before) = first_argument {
+            // The record shows the call as the thread made it. What it points to has been read by now.
+            let [first, ..] = &mut call.arguments;
+            *first = before;
+        }
+        let flags = if name_of(&call) == Some("clone") { clone_flags(tid, &call) } else { flags };
+        // The kernel has no more use for what was replaced, and this saves the stop at the exit.
+        let onward = match self.tracees.take_lone_restore(tid) {
+            Some(restore) => restore.apply(&stop).map(|()| Resume::Free)?,
+            None => onward,
+        };
         self.tell(pid, recorder);
         let now_ns = clock::wall_ns();
         let resumed = self.resume(stop, (onward, 0), Stage::Life, since);
         let child_pid = if is_thread { pid } else { Pid(child.0) };
         let arrival = self.tracees.introduce(child, child_pid);
+        match sharing {
+            Sharing::Nothing => {}
+            Sharing::Memory { is_awaited } => self.tracees.share(child, tid, is_awaited),
+            Sharing::Unknown => {
+                let space = self.tracees.space(child);
+                self.tracees.spaces.note_uncertain(space);
+            }
+        }
+        if let Some(before) = first_argument {
+            self.tracees.set_first_argument(child, before);
+        }
         self.tracees.note_told(tid);
         if matches!(arrival, Arrival::Known) {
             return resumed;
@@ -334,6 +426,32 @@ impl PtraceEngine {
         resumed
     }
 
+    /// Whether a new process shares its creator's memory.
+    fn sharing(
+        &self,
+        (creator, child): (Tid, Tid),
+        is_thread: bool,
+        call: &Call,
+        flags: Option<u64>,
+    ) -> Sharing {
+        if is_thread {
+            // It is in the memory of its process in any case.
+            return Sharing::Nothing;
+        }
+        let has = |bits: i32| flags.is_some_and(|flags| flags & u64::from(bits.cast_unsigned()) != 0);
+        let is_awaited = has(libc::CLONE_VFORK);
+        // The flags of clone3 lie in memory, which another thread may have changed since.
+        let is_certain = flags.is_some()
+            && (name_of(call) != Some("clone3")
+                || !self.tracees.spaces.has_racer(self.tracees.space(creator)));
+        let is_shared = if is_certain { Some(has(libc::CLONE_VM)) } else { share_memory(creator, child) };
+        match is_shared {
+            Some(true) => Sharing::Memory { is_awaited: is_awaited && is_certain },
+            Some(false) => Sharing::Nothing,
+            None => Sharing::Unknown,
+        }
+    }
+
     /// Lets threads go whose creators did not tell of them in time: they were killed in the middle of the call.
     fn release_overdue<M: ProducerMemory>(&mut self, recorder: &mut Recorder<M>) {
         while let Some(Held { stop, kind, since }) = self.tracees.take_overdue() {
@@ -347,6 +465,9 @@ impl PtraceEngine {
             let record = unseen_clone_record(creator, (tid, pid));
             self.tell(creator, recorder);
             self.tracees.introduce(tid, pid);
+            // Nobody tells whether it shares its memory.
+            let space = self.tracees.space(tid);
+            self.tracees.spaces.note_uncertain(space);
             self.counters.tracees_created += 1;
             self.record_clone((creator, pid), pid.leader() != tid, &record, recorder);
             // Should it be gone, its end will be reported.
@@ -374,8 +495,8 @@ impl PtraceEngine {
             if let (pid, Some(pending)) = self.tracees.leave(tid) {
                 self.close_unreturned(tid, pid, pending, recorder);
             }
-            self.tracees.rename(former, tid);
         }
+        self.tracees.rename(former, tid);
         let (pid, pending) = self.tracees.leave(tid);
         self.exec_captures.clear();
         let call = pending.as_ref().map(|pending| {
@@ -385,6 +506,7 @@ impl PtraceEngine {
         let record = exec_record(call, (former, tid, pid), &mut self.exec_captures);
         if self.is_launching {
             self.is_launching = false;
+            self.tracees.spaces.note_filters(pid);
             self.filter = self.child.filter_state();
             self.listener = self.child.take_listener();
         }
@@ -455,6 +577,16 @@ impl PtraceEngine {
     }
 }
 
+/// What a new process has of its creator's memory.
+enum Sharing {
+    /// Nothing, or it is a thread of the same process.
+    Nothing,
+    /// All, while its creator waits or not.
+    Memory { is_awaited: bool },
+    /// It is not known.
+    Unknown,
+}
+
 /// The tracees, and what `/proc` tells of them.
 struct Living<'t>(&'t Tracees);
 
@@ -468,16 +600,5 @@ impl PendingCall {
     /// The header of the call's record, with what is known at its entry.
     fn header(&self, tid: Tid, pid: Pid) -> RecordHeader {
         call_header(self.enter_ns, &self.call, (tid, pid), self.flags)
-    }
-}
-
-/// An exec kills the old leader and takes its id: what the leader had stopped for is no longer there.
-fn give_up_stale(round: &mut Vec<(Waited, Instant)>, newest: &Waited) {
-    let Waited::Stopped(exec, StopKind::Exec) = newest else { return };
-    let old_leader = round
-        .iter()
-        .position(|(waited, _)| matches!(waited, Waited::Stopped(stop, _) if stop.tid() == exec.tid()));
-    if let Some((Waited::Stopped(stop, _), _)) = old_leader.map(|at| round.remove(at)) {
-        stop.give_up();
     }
 }

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::machine::Phase;
+use super::{
+    machine::Phase,
+    substitute::{Restore, SpaceId, Spaces, Substitute},
+};
 use crate::{
     engine::{Population, told::ToldName},
     event::{CaptureBuffer, RecordFlags},
@@ -63,10 +66,37 @@ struct Tracee {
     pid: Pid,
     pending: Option<PendingCall>,
     name: Option<ToldName>,
+    /// The memory that it uses.
+    space: SpaceId,
+    /// What is to be set back at the exit of the call that it is in.
+    restore: Option<Restore>,
+    /// The memory in which its creator waits until it is gone from there.
+    suspends: Option<SpaceId>,
+    /// The first argument register of the call that made it, if that was replaced: set back before it runs.
+    first_argument: Option<u64>,
+}
+
+impl Tracee {
+    const fn new(pid: Pid, space: SpaceId) -> Self {
+        Self { pid, pending: None, name: None, space, restore: None, suspends: None, first_argument: None }
+    }
+
+    /// It is gone from its memory.
+    fn leave(&mut self, spaces: &mut Spaces) {
+        if let Some(restore) = self.restore.take() {
+            spaces.release(&restore);
+        }
+        if let Some(suspended) = self.suspends.take() {
+            spaces.suspend(suspended, false);
+        }
+        spaces.leave(self.space);
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Tracees {
+    /// The memory of all of them.
+    pub(super) spaces: Spaces,
     population: Population,
     /// Bounded, as `held` is, by the kernel's own bound on thread ids, `PID_MAX_LIMIT` (proc(5)).
     known: HashMap<Tid, Tracee>,
@@ -77,9 +107,10 @@ pub(super) struct Tracees {
 }
 
 impl Tracees {
-    pub(super) fn new(population: Population) -> Self {
+    pub(super) fn new(population: Population, substitute: Substitute) -> Self {
         let buffer = || CaptureBuffer::with_capacity(limits::CALL_CAPTURE_BYTES);
         Self {
+            spaces: Spaces::new(substitute),
             population,
             known: HashMap::with_capacity(limits::TRACEES_RESERVED),
             held: Vec::with_capacity(limits::EARLY_ENDS_MAX),
@@ -91,7 +122,8 @@ impl Tracees {
     /// Where a tracee is; `None` if it is not known.
     pub(super) fn phase(&self, tid: Tid) -> Option<Phase> {
         let tracee = self.known.get(&tid)?;
-        Some(if tracee.pending.is_some() { Phase::Inside } else { Phase::Outside })
+        let is_inside = tracee.pending.is_some() || tracee.restore.is_some();
+        Some(if is_inside { Phase::Inside } else { Phase::Outside })
     }
 
     /// The process of a tracee. A thread that is not known counts as its own process.
@@ -108,7 +140,16 @@ impl Tracees {
         if let Some(at) = self.ended.iter().position(|end| end.tid == tid) {
             return Arrival::Ended(self.ended.swap_remove(at).status);
         }
-        self.known.insert(tid, Tracee { pid, pending: None, name: None });
+        // A thread shares the memory of its process.
+        let process = self.known.get(&pid.leader());
+        let space = match process.or_else(|| self.known.values().find(|other| other.pid == pid)) {
+            Some(other) => {
+                self.spaces.join(other.space);
+                other.space
+            }
+            None => self.spaces.add(),
+        };
+        self.known.insert(tid, Tracee::new(pid, space));
         if pid.leader() == tid {
             self.population.add(pid);
         }
@@ -129,9 +170,9 @@ impl Tracees {
         !self.held.is_empty()
     }
 
-    /// Whether more than one thread is followed.
-    pub(super) fn has_several(&self) -> bool {
-        self.known.len() + self.held.len() > 1
+    /// How many threads are followed.
+    pub(super) fn count(&self) -> usize {
+        self.known.len() + self.held.len()
     }
 
     /// Takes a thread that has been held for too long.
@@ -165,10 +206,73 @@ impl Tracees {
         self.known.get_mut(&tid).map_or((Pid(tid.0), None), |tracee| (tracee.pid, tracee.pending.take()))
     }
 
-    /// Gives the state of thread `former` to `tid`, the leader of its process, whose place it has taken.
+    /// The memory that a thread uses.
+    pub(super) fn space(&self, tid: Tid) -> SpaceId {
+        self.known.get(&tid).map_or_else(SpaceId::default, |tracee| tracee.space)
+    }
+
+    /// A process was made that shares the memory of its creator, which waits for it or not.
+    pub(super) fn share(&mut self, child: Tid, creator: Tid, is_awaited: bool) {
+        let space = self.space(creator);
+        let Some(tracee) = self.known.get_mut(&child) else { return };
+        self.spaces.leave(tracee.space);
+        self.spaces.join(space);
+        tracee.space = space;
+        if is_awaited {
+            self.spaces.suspend(space, true);
+            tracee.suspends = Some(space);
+        }
+    }
+
+    /// Notes what is to be set back at the exit of the call that a thread begins.
+    pub(super) fn set_restore(&mut self, tid: Tid, restore: Restore) {
+        if let Some(tracee) = self.known.get_mut(&tid)
+            && let Some(former) = tracee.restore.replace(restore)
+        {
+            self.spaces.release(&former);
+        }
+    }
+
+    /// Takes what is to be set back, whose places are free from now on.
+    pub(super) fn take_restore(&mut self, tid: Tid) -> Option<Restore> {
+        let restore = self.known.get_mut(&tid)?.restore.take()?;
+        self.spaces.release(&restore);
+        Some(restore)
+    }
+
+    /// The same, if nothing else is awaited at the exit.
+    pub(super) fn take_lone_restore(&mut self, tid: Tid) -> Option<Restore> {
+        let is_awaited = self.known.get(&tid)?.pending.is_some();
+        if is_awaited { None } else { self.take_restore(tid) }
+    }
+
+    /// What the first argument register held before it was replaced for the call that a thread is in.
+    pub(super) fn first_argument_before(&self, tid: Tid) -> Option<u64> {
+        self.known.get(&tid)?.restore.as_ref()?.before(0)
+    }
+
+    /// Notes that the first argument register of a new thread is to be set to this before it runs.
+    pub(super) fn set_first_argument(&mut self, tid: Tid, value: u64) {
+        if let Some(tracee) = self.known.get_mut(&tid) {
+            tracee.first_argument = Some(value);
+        }
+    }
+
+    /// Takes what the first argument register of a new thread is to be set to.
+    pub(super) fn take_first_argument(&mut self, tid: Tid) -> Option<u64> {
+        self.known.get_mut(&tid)?.first_argument.take()
+    }
+
+    /// Gives the state of thread `former` to `tid`, the leader of its process, whose place it has taken. It runs a new
+    /// program, and so has memory of its own.
     pub(super) fn rename(&mut self, former: Tid, tid: Tid) {
-        let state =
-            self.known.remove(&former).unwrap_or(Tracee { pid: Pid(tid.0), pending: None, name: None });
+        let state = self.known.remove(&former);
+        let mut state = state.unwrap_or_else(|| Tracee::new(Pid(tid.0), self.spaces.add()));
+        if let Some(mut vanished) = self.known.remove(&tid) {
+            vanished.leave(&mut self.spaces);
+        }
+        state.leave(&mut self.spaces);
+        state.space = self.spaces.add();
         self.known.insert(tid, state);
     }
 
@@ -189,7 +293,8 @@ impl Tracees {
     /// Forgets a thread that has ended; gives its process and the call that it was in. `None` if it was not known:
     /// its end is remembered for a while, because its creator may still tell of it.
     pub(super) fn remove(&mut self, tid: Tid, status: i32) -> Option<(Pid, Option<PendingCall>)> {
-        if let Some(tracee) = self.known.remove(&tid) {
+        if let Some(mut tracee) = self.known.remove(&tid) {
+            tracee.leave(&mut self.spaces);
             if tracee.pid.leader() == tid {
                 self.population.remove(tracee.pid);
             }
@@ -235,7 +340,7 @@ mod tests {
         let triage = Triage::of_formulas([(SyscallNr(0), &formula)]);
         let name = triage.name_hits(b"cat").map(|hits| ToldName { hits, epoch: 3 });
         let tid = Tid(7);
-        let mut tracees = Tracees::new(Population::default());
+        let mut tracees = Tracees::new(Population::default(), Substitute::Auto);
         tracees.introduce(tid, Pid(7));
         assert!(tracees.name(tid, 3).is_none(), "it was not seen to start a program");
         tracees.set_name(tid, name);

@@ -1,0 +1,219 @@
+//! How the engine hears of its tracees: everybody who has something to tell is heard before anybody is served.
+//!
+//! A wait for any tracee walks all of them, the newest first, before it sleeps and when it wakes (some 23 ns a thread). So
+//! while there are many, the engine sleeps until a hint names a thread ([`hint`]) and asks that thread, and those that
+//! stopped lately, since hints get lost. A walk follows once in a while, and before a long sleep, so that nobody waits
+//! longer than a bound that grows with what a walk costs. Hints are no proof: what is true, only waitpid(2) says.
+
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    limits,
+    sys::{
+        Tid, hint,
+        ptrace::{self, StopKind, Waited},
+    },
+};
+
+/// How long the engine sleeps between two looks while a new thread is held.
+const HELD_POLL: Duration = Duration::from_micros(20);
+
+/// What was heard, and when.
+pub(super) type Round = Vec<(Waited, Instant)>;
+
+/// How many tracees there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Crowd {
+    pub(super) count: usize,
+    /// A new one is held until its creator has told of it.
+    pub(super) has_held: bool,
+}
+
+/// A thread that stopped lately.
+#[derive(Debug)]
+struct Hot {
+    tid: Tid,
+    /// Times that it was asked in vain since.
+    misses: u32,
+}
+
+/// The tracing thread's ears.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// A single thread can be asked without a walk over all.
+    can_ask_one: bool,
+    /// Hints are used.
+    is_crowded: bool,
+    hot: Vec<Hot>,
+    /// The last walk heard nothing, and nothing has been heard since.
+    is_settled: bool,
+    /// What a walk costs that hears nothing.
+    walk: Duration,
+    /// When the next walk is due.
+    due: Instant,
+}
+
+impl Waiting {
+    /// For the calling thread, which traces.
+    pub(super) fn new() -> Self {
+        hint::set_blocked(false);
+        Self {
+            can_ask_one: hint::is_of_use(),
+            is_crowded: false,
+            hot: Vec::with_capacity(limits::HOT_TRACEES_MAX),
+            is_settled: false,
+            walk: Duration::ZERO,
+            due: Instant::now(),
+        }
+    }
+
+    /// Waits until somebody has something to tell, or until a held thread may be overdue. `false` if no tracee is left.
+    pub(super) fn hear(&mut self, crowd: Crowd, round: &mut Round) -> io::Result<bool> {
+        let threshold =
+            if self.is_crowded { limits::CROWD_TRACEES_MIN / 2 } else { limits::CROWD_TRACEES_MIN };
+        let is_crowded = self.can_ask_one && crowd.count >= threshold;
+        if is_crowded != self.is_crowded {
+            self.is_crowded = is_crowded;
+            self.due = Instant::now();
+            if is_crowded {
+                hint::ask_for();
+            } else {
+                hint::forget();
+                hint::set_blocked(false);
+            }
+        }
+        if is_crowded { self.hear_crowd(crowd, round) } else { hear_few(crowd, round) }
+    }
+
+    fn hear_crowd(&mut self, crowd: Crowd, round: &mut Round) -> io::Result<bool> {
+        if crowd.has_held {
+            self.due = self.due.min(Instant::now() + self.interval(crowd));
+        }
+        while round.is_empty() {
+            let now = Instant::now();
+            if now >= self.due {
+                if !self.walk(crowd, round)? {
+                    return Ok(false);
+                }
+            } else if let Some(tid) = hint::wait(self.due.saturating_duration_since(now)) {
+                self.ask(tid, round)?;
+            }
+            if !round.is_empty() && self.is_settled {
+                self.is_settled = false;
+                self.due = Instant::now() + self.interval(crowd);
+            }
+            // A thread that nobody tells of must be let go in time.
+            if crowd.has_held {
+                break;
+            }
+        }
+        for (waited, _) in round.iter() {
+            self.note(waited);
+        }
+        Ok(true)
+    }
+
+    /// How long after a walk the next one is due.
+    fn interval(&self, crowd: Crowd) -> Duration {
+        if crowd.has_held {
+            HELD_POLL.max(self.walk)
+        } else if self.is_settled {
+            Duration::from_millis(limits::SETTLED_WALK_MS)
+        } else {
+            let [min, max] =
+                [limits::CROWD_WALK_US_MIN, limits::CROWD_WALK_US_MAX].map(Duration::from_micros);
+            (self.walk * limits::CROWD_WALK_SHARE).clamp(min, max)
+        }
+    }
+
+    /// Hears everybody.
+    fn walk(&mut self, crowd: Crowd, round: &mut Round) -> io::Result<bool> {
+        // What stops after this is hinted at anew, so that a walk that hears nothing permits a long sleep.
+        hint::forget();
+        loop {
+            let start = Instant::now();
+            match ptrace::poll()? {
+                Some(Waited::NoTracees) => return Ok(!round.is_empty()),
+                Some(waited) => push(round, waited),
+                None => {
+                    self.walk = start.elapsed();
+                    break;
+                }
+            }
+        }
+        self.is_settled = round.is_empty() && !crowd.has_held;
+        self.due = Instant::now() + self.interval(crowd);
+        Ok(true)
+    }
+
+    /// Asks the thread that a hint names, and those whose hints it may have kept away.
+    fn ask(&mut self, tid: Tid, round: &mut Round) -> io::Result<()> {
+        if let Some(waited) = ptrace::poll_one(tid)? {
+            push(round, waited);
+        }
+        for hot in &mut self.hot {
+            if hot.tid == tid {
+                continue;
+            }
+            match ptrace::poll_one(hot.tid)? {
+                Some(waited) => push(round, waited),
+                None => hot.misses += 1,
+            }
+        }
+        self.hot.retain(|hot| hot.misses < limits::HOT_TRACEE_MISSES_MAX);
+        Ok(())
+    }
+
+    /// A thread has been heard.
+    fn note(&mut self, waited: &Waited) {
+        let Waited::Stopped(stop, _) = waited else { return };
+        let tid = stop.tid();
+        if let Some(hot) = self.hot.iter_mut().find(|hot| hot.tid == tid) {
+            hot.misses = 0;
+            return;
+        }
+        if self.hot.len() >= limits::HOT_TRACEES_MAX {
+            // The coldest makes room.
+            let coldest = (0..).zip(&self.hot).max_by_key(|(_, hot)| hot.misses).map_or(0, |(at, _)| at);
+            self.hot.swap_remove(coldest);
+        }
+        self.hot.push(Hot { tid, misses: 0 });
+    }
+}
+
+/// Sleeps until anybody has something to tell, and then hears all. A walk costs little.
+fn hear_few(crowd: Crowd, round: &mut Round) -> io::Result<bool> {
+    let first = if crowd.has_held { ptrace::poll() } else { ptrace::wait().map(Some) };
+    match first? {
+        Some(Waited::NoTracees) => return Ok(false),
+        Some(first) => push(round, first),
+        None => thread::sleep(HELD_POLL),
+    }
+    // Nobody is made to wait here, and each thread can be heard once, so this ends.
+    while !round.is_empty() && crowd.count > 1 {
+        match ptrace::poll()? {
+            None | Some(Waited::NoTracees) => break,
+            Some(waited) => push(round, waited),
+        }
+    }
+    Ok(true)
+}
+
+fn push(round: &mut Round, waited: Waited) {
+    give_up_stale(round, &waited);
+    round.push((waited, Instant::now()));
+}
+
+/// An exec kills the old leader and takes its id: what the leader had stopped for is no longer there.
+fn give_up_stale(round: &mut Round, newest: &Waited) {
+    let Waited::Stopped(exec, StopKind::Exec) = newest else { return };
+    let old_leader = round
+        .iter()
+        .position(|(waited, _)| matches!(waited, Waited::Stopped(stop, _) if stop.tid() == exec.tid()));
+    if let Some((Waited::Stopped(stop, _), _)) = old_leader.map(|at| round.remove(at)) {
+        stop.give_up();
+    }
+}

@@ -1,0 +1,174 @@
+//! Workloads that try to be seen doing something else than what they do, or not to be seen at all.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use crate::support::{Capture, Workload, directory, fixture, skip};
+
+/// Opens of a racing thread. Without copies some hundred of them are told wrongly where there are two CPUs.
+const OPENS: usize = 2_000;
+
+/// Times that a race is run until it is lost.
+const ROUNDS: usize = 5;
+
+/// What the fixture `race` opened, each as the last letter of its path, and what was told of it.
+struct Race {
+    opened: Vec<char>,
+    told: Vec<char>,
+    capture: Capture,
+}
+
+impl Race {
+    fn run(path: &Path, flags: &[&str], more: &[&str]) -> Self {
+        let [a, b] = ["a", "b"].map(|name| path.join(name));
+        let inode = |path: &Path| {
+            fs::write(path, "").unwrap();
+            fs::metadata(path).unwrap().ino()
+        };
+        let (ino_a, ino_b) = (inode(&a), inode(&b));
+        let program = fixture("race");
+        let count = OPENS.to_string();
+        let words = [program.as_os_str(), count.as_ref(), a.as_os_str(), b.as_os_str()];
+        let words = words.into_iter().chain(more.iter().map(AsRef::as_ref));
+        let engine = ["--engine", "ptrace"];
+        let capture = Workload::new(words).flags(engine).flags(flags).capture();
+        assert_eq!(capture.code(), 0, "{}", capture.finished.stderr);
+        let lines = capture.finished.stdout().lines();
+        let opened = lines.map(|line| match line.parse::<u64>() {
+            Ok(inode) if inode == ino_a => 'a',
+            Ok(inode) if inode == ino_b => 'b',
+            _ => panic!("neither of both: {line}"),
+        });
+        let opened: Vec<_> = opened.collect();
+        let told = capture.events.iter().filter(|event| event.is_open()).filter_map(|event| {
+            let name = event.path("name").filter(|name| Path::new(name).parent() == Some(path))?;
+            name.chars().last()
+        });
+        let told = told.collect();
+        Self { opened, told, capture }
+    }
+
+    fn changeable(&self) -> usize {
+        self.capture.events.iter().filter(|event| event.has_flag("changeable")).count()
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn what_is_told_of_a_path_that_another_thread_changes_is_what_was_opened() {
+    let (_held, path) = directory();
+    let race = Race::run(&path, &["--syscalls", "openat"], &[]);
+    assert_eq!(race.opened.len(), OPENS);
+    assert!(race.opened == race.told, "something else was told than was opened");
+    assert_eq!(race.changeable(), 0);
+}
+
+#[test]
+fn without_copies_the_race_is_lost() {
+    let (_held, path) = directory();
+    let is_lost = (0..ROUNDS).any(|_| {
+        let race = Race::run(&path, &["--syscalls", "openat", "--substitute", "off"], &[]);
+        assert_eq!((race.told.len(), race.changeable()), (OPENS, 0));
+        race.opened != race.told
+    });
+    if !is_lost {
+        skip("the other thread never ran at the right moment");
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_call_is_dropped_only_if_what_was_opened_does_not_matter() {
+    let (_held, path) = directory();
+    let rules = path.join("rules.yaml");
+    let rule = format!(
+        "- rule: b\n  desc: b\n  condition: evt.type = openat and fd.name = {}\n  output: b\n  priority: INFO\n",
+        path.join("b").display()
+    );
+    fs::write(&rules, rule).unwrap();
+    let race = Race::run(&path, &["--rules", rules.to_str().unwrap()], &[]);
+    let matter = race.opened.iter().filter(|&&name| name == 'b').count();
+    assert_eq!(race.told.len(), matter);
+    assert!(race.told.iter().all(|&name| name == 'b'));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_program_that_a_filter_of_its_own_would_kill_is_left_alone_and_its_calls_say_so() {
+    let (_held, path) = directory();
+    let race = Race::run(&path, &["--syscalls", "openat"], &["filtered"]);
+    assert_eq!(race.told.len(), OPENS);
+    assert!(race.changeable() >= OPENS, "{}", race.changeable());
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_workload_cannot_change_the_copies_or_put_something_else_in_their_place() {
+    let (_held, path) = directory();
+    let file = path.join("file");
+    fs::write(&file, "").unwrap();
+    let program = fixture("sealed");
+    let capture = Workload::new([program.as_os_str(), file.as_os_str()])
+        .flags(["--engine", "ptrace", "--syscalls", "openat"])
+        .capture();
+    assert_eq!(capture.code(), 0);
+    match capture.finished.stdout() {
+        "sealed\n" => {}
+        "unsealed\n" => skip("the kernel knows no mseal(2)"),
+        other => panic!("it could: {other}"),
+    }
+}
+
+#[test]
+fn paths_that_are_hard_to_read_mean_the_same_to_the_kernel_when_they_are_copied() {
+    let capture = Workload::new([fixture("memory")])
+        .flags(["--engine", "ptrace", "--substitute", "always", "--syscalls", "openat"])
+        .capture();
+    assert_eq!(capture.code(), 0);
+}
+
+#[test]
+fn programs_do_the_same_when_all_their_arguments_are_copied() {
+    let script = "cd /; ls -d etc /nonexistent; x=$(cat /proc/self/comm); echo $x; (exec true); /nonexistent/x; echo $?";
+    let native = Workload::shell(script).natively();
+    let capture =
+        Workload::shell(script).flags(["--engine", "ptrace", "--substitute", "always", "--all"]).capture();
+    assert_eq!(capture.finished.stdout(), native.stdout());
+    assert_eq!(capture.code(), native.status.code().unwrap());
+    let starts = capture.of("execve").filter(|exec| exec.result() == Some(0)).count();
+    assert!(starts >= 4, "{starts}");
+}
+
+fn untraced(way: &str, path: &Path) -> Capture {
+    let program = fixture("untraced");
+    Workload::new([program.as_os_str(), way.as_ref(), path.as_os_str()])
+        .flags(["--engine", "ptrace"])
+        .capture()
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_process_that_asks_not_to_be_traced_is_traced_and_its_record_says_that_it_asked() {
+    let (_held, path) = directory();
+    let file = path.join("file");
+    fs::write(&file, "").unwrap();
+    let capture = untraced("clone", &file);
+    assert_eq!((capture.code(), capture.finished.stdout()), (0, "opened\n"));
+    let clone = capture.one("clone", |clone| clone.is_clone());
+    assert!(clone.argument("flags").is_some_and(|flags| flags.contains("CLONE_UNTRACED")), "{clone:?}");
+    let open = capture.open(&file);
+    assert_eq!(open.pid(), clone.result());
+    assert_eq!(capture.exit(open.pid().unwrap()).number("/args/status"), Some(0));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_clone3_that_asks_not_to_be_traced_is_answered_as_if_there_were_none() {
+    let (_held, path) = directory();
+    let file = path.join("file");
+    fs::write(&file, "").unwrap();
+    let capture = untraced("clone3", &file);
+    assert_eq!((capture.code(), capture.finished.stdout()), (0, "errno 38\n"));
+    let clone = capture.one("clone3", |_| true);
+    assert_eq!(clone.errno(), Some("ENOSYS"));
+    assert_eq!(capture.of("procexit").count(), 1);
+}
