@@ -139,11 +139,10 @@ impl SocketName {
         for (into, from) in bytes.iter_mut().zip(family.into_iter().chain([0]).chain(self.0)) {
             *into = from;
         }
-        let [words @ ..] = [0, 8, 16].map(|at: usize| {
+        [0, 8, 16].map(|at: usize| {
             let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).unwrap_or_default();
             u64::from_ne_bytes(word)
-        });
-        words
+        })
     }
 }
 

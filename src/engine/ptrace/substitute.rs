@@ -134,8 +134,8 @@ impl Restore {
 
     /// Sets the registers back.
     pub(super) fn apply(&self, stop: &Stopped) -> Result<(), PtraceError> {
-        let arguments = self.arguments.iter().take(self.count);
-        arguments.map(|&(index, value)| stop.set_argument(index, value)).collect()
+        let mut arguments = self.arguments.iter().take(self.count);
+        arguments.try_for_each(|&(index, value)| stop.set_argument(index, value))
     }
 }
 
@@ -288,8 +288,8 @@ impl Spaces {
         let mut values = [0; limits::COPIES_MAX];
         let is_whole = places.fill(place, arguments, copied, &mut restore, &mut values);
         let set = if is_whole {
-            let pairs = restore.arguments.iter().zip(values).take(restore.count);
-            pairs.map(|(&(index, _), value)| stop.set_argument(index, value)).collect()
+            let mut pairs = restore.arguments.iter().zip(values).take(restore.count);
+            pairs.try_for_each(|(&(index, _), value)| stop.set_argument(index, value))
         } else {
             Ok(())
         };
