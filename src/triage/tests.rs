@@ -96,6 +96,8 @@ proptest! {
     fn a_path_that_is_too_long_drops_nothing_that_falco_would_match(
         formula in random::formula(), call in random::call(),
     ) {
+        // libsinsp has no file name where it does not know the directory: see the test about that.
+        prop_assume!(!call.has_unknown_directory());
         prop_assert!(!plain::may_hold_as_shown(&formula, &call) || is_kept(&formula, &call));
     }
 

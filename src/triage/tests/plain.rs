@@ -40,6 +40,18 @@ impl Call {
         })
     }
 
+    /// Whether it has a relative path that starts from no directory that is known.
+    pub(super) fn has_unknown_directory(&self) -> bool {
+        (0..3).any(|argument| {
+            let is_relative = self.written(argument).is_some_and(|text| !text.starts_with(b"/"));
+            is_relative && self.base(argument).is_none()
+        })
+    }
+
+    fn base(&self, argument: u8) -> Option<&[u8]> {
+        self.bases.get(usize::from(argument))?.as_deref().filter(|base| is_directory(base))
+    }
+
     fn written(&self, argument: u8) -> Option<&[u8]> {
         let text = self.texts.get(usize::from(argument))?.as_deref()?;
         (!text.is_empty() && is_printable(text)).then_some(text)
@@ -47,8 +59,7 @@ impl Call {
 
     fn resolved(&self, argument: u8) -> Option<Vec<u8>> {
         let text = self.written(argument)?;
-        let base = self.bases.get(usize::from(argument))?.as_deref();
-        let base = if text.starts_with(b"/") { b"" } else { base.filter(|base| is_directory(base))? };
+        let base = if text.starts_with(b"/") { b"" } else { self.base(argument)? };
         if base.len() + text.len() + 2 > 1024 {
             return None;
         }
@@ -58,7 +69,7 @@ impl Call {
     /// What libsinsp shows: also where it does not know the directory of a relative path, and where a path is too long.
     fn shown(&self, argument: u8) -> Option<Vec<u8>> {
         let text = self.written(argument)?;
-        let base = self.bases.get(usize::from(argument))?.as_deref().filter(|base| is_directory(base));
+        let base = self.base(argument);
         if text.starts_with(b"/") {
             return self.resolved(argument);
         }
