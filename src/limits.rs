@@ -149,7 +149,7 @@ pub const MAPS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const CROWD_TRACEES_MIN: usize = 32;
 
 /// So many times as long as a walk over all tracees takes, at least, passes between two of them.
-pub const CROWD_WALK_SHARE: u32 = 16;
+pub const CROWD_WALK_SHARE: u32 = 32;
 
 /// Shortest time between two such walks.
 pub const CROWD_WALK_US_MIN: u64 = 100;

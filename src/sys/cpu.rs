@@ -65,13 +65,13 @@ pub fn current_cpu() -> Result<usize, Errno> {
     sched_getcpu()
 }
 
-/// The CPU that a thread runs on, or ran on last if it stands still: from `/proc/TID/stat`.
+/// The CPU that a thread runs on, or ran on last if it stands still: from `/proc/TID/task/TID/stat`.
 ///
 /// # Errors
 /// As [`procfs::read_text`]; `InvalidData` if the text lacks the field.
 pub fn last_cpu(tid: Tid) -> io::Result<usize> {
     let mut text = [0; limits::PROC_STAT_BYTES_MAX];
-    let (len, _) = procfs::read_text(tid, "stat", &mut text)?;
+    let (len, _) = procfs::read_own_text(tid, "stat", &mut text)?;
     text.get(..len).and_then(processor).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 

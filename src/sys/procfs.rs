@@ -48,7 +48,21 @@ pub fn with_path<T>(tid: Tid, name: &str, act: impl FnOnce(&Path) -> T) -> io::R
 /// # Errors
 /// What open(2) or read(2) says: `ENOENT` when the thread is gone, `EACCES` when it is not ours to read.
 pub fn read_text(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<(usize, bool)> {
-    let mut file = open(tid, name)?;
+    read_whole(open(tid, name)?, buf)
+}
+
+/// As [`read_text`], of the text `/proc/ID/task/ID/NAME`, which tells of the thread alone: the kernel need not add up what all
+/// threads of its process did.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_own_text(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<(usize, bool)> {
+    let mut path = [0; PATH_BYTES];
+    let path = format_path(&mut path, format_args!("/proc/{tid}/task/{tid}/{name}"))?;
+    read_whole(File::open(OsStr::from_bytes(path.to_bytes()))?, buf)
+}
+
+fn read_whole(mut file: File, buf: &mut [u8]) -> io::Result<(usize, bool)> {
     let mut len = 0;
     while let Some(rest) = buf.get_mut(len..).filter(|rest| !rest.is_empty()) {
         match file.read(rest)? {

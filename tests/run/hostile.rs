@@ -21,8 +21,8 @@ impl Race {
     fn run(path: &Path, flags: &[&str], more: &[&str]) -> Self {
         let [a, b] = ["a", "b"].map(|name| path.join(name));
         let inode = |path: &Path| {
-            fs::write(path, "").unwrap();
-            fs::metadata(path).unwrap().ino()
+            fs::write(path, "").expect("a file can be made");
+            fs::metadata(path).expect("it is there").ino()
         };
         let (ino_a, ino_b) = (inode(&a), inode(&b));
         let program = fixture("race");
@@ -33,10 +33,10 @@ impl Race {
         let capture = Workload::new(words).flags(engine).flags(flags).capture();
         assert_eq!(capture.code(), 0, "{}", capture.finished.stderr);
         let lines = capture.finished.stdout().lines();
-        let opened = lines.map(|line| match line.parse::<u64>() {
-            Ok(inode) if inode == ino_a => 'a',
-            Ok(inode) if inode == ino_b => 'b',
-            _ => panic!("neither of both: {line}"),
+        let opened = lines.map(|line| {
+            let inode = line.parse::<u64>().ok();
+            assert!([Some(ino_a), Some(ino_b)].contains(&inode), "neither of both: {line}");
+            if inode == Some(ino_a) { 'a' } else { 'b' }
         });
         let opened: Vec<_> = opened.collect();
         let told = capture.events.iter().filter(|event| event.is_open()).filter_map(|event| {
