@@ -12,7 +12,7 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-// Both statics are Relaxed throughout: they are written once, by the only thread, before `main`.
+// All statics are Relaxed throughout: they are written once, by the only thread, before `main`.
 
 /// Signals that were ignored when this process began, signal N in bit N - 1. Since then Rust's runtime has ignored
 /// SIGPIPE, and signals are caught to pass them on; neither is the workload's business.
@@ -21,6 +21,9 @@ static IGNORED_AT_START: AtomicU64 = AtomicU64::new(0);
 /// Standard descriptors that were closed when this process began, descriptor N in bit N. Rust's runtime has opened
 /// `/dev/null` in their place.
 static CLOSED_AT_START: AtomicU32 = AtomicU32::new(0);
+
+/// Signals that were blocked when this process began, signal N in bit N - 1. Since then those that are passed on are.
+static BLOCKED_AT_START: AtomicU64 = AtomicU64::new(0);
 
 /// `struct sigaction` as the kernel has it (linux/signal_types.h). The C library keeps two signals to itself, so it is
 /// not asked.
@@ -50,6 +53,14 @@ extern "C" fn note() {
         }
     }
     IGNORED_AT_START.store(ignored, Ordering::Relaxed);
+    let mut blocked = 0_u64;
+    // SAFETY: with a null new mask the kernel only writes the eight bytes of the present one into `blocked`, a local that
+    // outlives the call.
+    unsafe {
+        let none = ptr::null::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, none, &raw mut blocked, 8)
+    };
+    BLOCKED_AT_START.store(blocked, Ordering::Relaxed);
     let mut closed = 0;
     for fd in STANDARD {
         // SAFETY: this fcntl takes integers only, and fails for a descriptor that is closed.
@@ -82,6 +93,16 @@ pub(super) fn block_signals() -> libc::sigset_t {
 pub(super) fn set_mask(mask: &libc::sigset_t) {
     // SAFETY: it reads the set that `mask` borrows, and writes nothing of ours.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
+}
+
+/// Blocks what was blocked at the start, and nothing else.
+pub(super) fn restore_mask() {
+    let blocked = BLOCKED_AT_START.load(Ordering::Relaxed);
+    // SAFETY: the kernel only reads the eight bytes of `blocked`, a local that outlives the call.
+    unsafe {
+        let none = ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const blocked, none, 8)
+    };
 }
 
 /// Ignores what was ignored at the start, and nothing else. Handlers would be gone at the exec, but until then a signal

@@ -21,7 +21,9 @@ use std::{
 
 use super::{
     Pid, futex,
-    inherited::{block_signals, close_on_exec_what_was_closed, restore_signals, set_mask},
+    inherited::{
+        block_signals, close_on_exec_what_was_closed, restore_mask, restore_signals, set_mask,
+    },
     page::SharedPage,
 };
 use crate::limits;
@@ -99,7 +101,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Clones the child. It has the signal mask of the calling thread and the dispositions that this process began with,
+    /// Clones the child. It has the signal mask and the dispositions that this process began with,
     /// waits until [`Self::open_gate`], and is killed if the calling thread ends before.
     ///
     /// # Errors
@@ -124,7 +126,7 @@ impl Child {
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
         if pid == 0 {
             restore_signals();
-            set_mask(&mask);
+            restore_mask();
             become_workload(&image.program, &argv, &envp, (&program, listening), &answer)
         }
         let error = io::Error::last_os_error();

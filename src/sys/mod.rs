@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cpu;
 pub mod futex;
 pub mod guard;
+pub mod inbox;
 mod inherited;
 pub mod launch;
 pub mod memory;

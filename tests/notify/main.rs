@@ -11,6 +11,8 @@ mod debuggers;
 mod foreign;
 #[path = "../run/inherited.rs"]
 mod inherited;
+#[path = "../run/jobs.rs"]
+mod jobs;
 #[path = "../run/life.rs"]
 mod life;
 #[path = "../run/link.rs"]

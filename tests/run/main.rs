@@ -12,6 +12,7 @@ mod engines;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
 mod inherited;
+mod jobs;
 mod life;
 mod link;
 mod losses;
