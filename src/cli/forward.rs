@@ -23,6 +23,7 @@ use crate::{
         Pid,
         guard::{Front, Guarded, Stage},
         inbox::{Heard, Inbox},
+        procfs,
         seqpacket::Connection,
         signal::{self, PidFd, die_by, is_ignored},
     },
@@ -33,6 +34,9 @@ const ENDS_US: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGT
 
 /// What is ours alone even if the kernel sends it: a timer that whoever ran creance had set.
 const OF_TIMERS: [i32; 3] = [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF];
+
+/// What stops a program that does not catch it.
+const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 /// What is neither taken nor passed on: nobody can take the first two, the third is about our own children, and the others
 /// are about a fault of ours when they come.
@@ -70,6 +74,8 @@ pub(super) struct Forwarder {
     front: Front,
     /// Who has sent each signal to this process, of those that the guardian has not told of yet.
     own: Vec<(i32, Pid)>,
+    /// When the whole group was last told to stop.
+    stop_heard: Option<Instant>,
     /// What came before there was a workload.
     early: Vec<Heard>,
     /// The stops of the workload's first process are ours to look for: the engine does not see them.
@@ -86,6 +92,7 @@ impl Forwarder {
             from_guardian: guarded.to_guardian.try_clone()?,
             front: guarded.front.clone(),
             own: Vec::new(),
+            stop_heard: None,
             early: Vec::new(),
             watches_root,
         })
@@ -174,7 +181,10 @@ impl Forwarder {
         while let Some(heard) = self.inbox.take() {
             if heard.signal == libc::SIGCHLD {
                 has_children = true;
-            } else if heard.is_from_kernel() {
+            } else if STOPS.contains(&heard.signal) && is_guarded {
+                self.stop_heard = Some(Instant::now());
+            }
+            if heard.signal == libc::SIGCHLD || heard.is_from_kernel() {
                 // The guardian tells of it.
             } else if is_guarded {
                 self.own.retain(|(signal, _)| *signal != heard.signal);
@@ -210,11 +220,13 @@ impl Forwarder {
                 // Who kills processes by their name kills us both and not the workload. To be asked twice to end does no harm.
                 !ENDS_US.contains(&heard.signal)
             }
+            // A signal to stop takes one to continue away that has not been read yet (signal(7)), from us and not from the
+            // guardian if it was read there.
+            None if heard.signal == libc::SIGCONT => {
+                self.stop_heard.is_some_and(|stop| stop.elapsed() < Duration::from_millis(limits::RACE_MS))
+            }
             None => heard.is_from_kernel() && !OF_TIMERS.contains(&heard.signal),
         };
-        if heard.signal == libc::SIGCONT && self.watches_root {
-            self.front.root_goes_on();
-        }
         let group = root.group();
         if is_for_group && group.is_none() {
             return;
@@ -237,9 +249,14 @@ impl Forwarder {
         if !self.watches_root {
             return;
         }
-        match signal::stopped_by(root.pid) {
-            Some(signal) => self.front.root_stopped(signal),
-            None => self.front.root_goes_on(),
+        match signal::take_stop(root.pid) {
+            Some(signal) => {
+                // It may have gone on since the last stop without our seeing it.
+                self.front.root_goes_on();
+                self.front.root_stopped(signal);
+            }
+            None if procfs::state(root.pid.leader()) != Some(b'T') => self.front.root_goes_on(),
+            None => {}
         }
     }
 }

@@ -21,9 +21,7 @@ use std::{
 
 use super::{
     Pid, futex,
-    inherited::{
-        block_signals, close_on_exec_what_was_closed, restore_mask, restore_signals, set_mask,
-    },
+    inherited::{block_signals, close_on_exec_what_was_closed, restore_mask, restore_signals, set_mask},
     page::SharedPage,
 };
 use crate::limits;

@@ -221,12 +221,18 @@ pub fn stop_by(signal: i32) {
     }
 }
 
-/// The signal by which our child is stopped just now; `None` if it is not, or if a tracer has stopped it. Whoever waits for
-/// it hears of it all the same.
+/// The signal by which our child has been stopped since the last time that this was asked, and still is; `None` also while a
+/// tracer has stopped it.
 #[must_use]
-pub fn stopped_by(pid: Pid) -> Option<i32> {
+pub fn take_stop(pid: Pid) -> Option<i32> {
+    let look = libc::WSTOPPED | libc::WNOHANG;
+    // What a thread of ours that traces it waits for is not to be taken from that one, so it is only looked at first.
+    wait_for_stop(pid, look | libc::WNOWAIT)?;
+    wait_for_stop(pid, look)
+}
+
+fn wait_for_stop(pid: Pid, options: i32) -> Option<i32> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WSTOPPED | libc::WNOWAIT | libc::WNOHANG;
     // SAFETY: the kernel writes into `info`, a local of its type that outlives the call.
     let done = unsafe { libc::waitid(libc::P_PID, pid.as_u32(), info.as_mut_ptr(), options) };
     // SAFETY: all of it are integers and pointers, for which the zeroes it began with are values as good as the kernel's.

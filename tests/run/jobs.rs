@@ -14,6 +14,13 @@ const CTRL_Z: &str = "\x1a";
 /// Waits until the shell knows that a job is stopped.
 const UNTIL_STOPPED: &str = "until [ -n \"$(jobs -s)\" ]; do sleep 0.02; done";
 
+/// Waits until no job is stopped.
+const UNTIL_NOT_STOPPED: &str = "until [ -z \"$(jobs -s)\" ]; do sleep 0.02; done";
+
+/// Starts the fixture so that it counts signals, and waits until it does.
+const COUNT: &str = "T=$(mktemp); $W bash -c 'echo \"$$\" >\"$1.pid\"; exec $J count' count $T >$T & \
+    until grep -q running $T; do sleep 0.02; done";
+
 /// Does the same natively and under creance, and compares what was shown.
 #[track_caller]
 fn assert_same(act: impl Fn(&mut Terminal)) {
@@ -168,15 +175,13 @@ fn a_program_with_threads_stops_and_goes_on() {
 #[test]
 fn a_program_in_the_background_that_reads_or_writes_is_stopped() {
     assert_same(|terminal| {
-        terminal.command("$W $J repeat >/dev/null &");
-        terminal.command(UNTIL_STOPPED);
+        terminal.command(&format!("$W $J repeat >/dev/null & {UNTIL_STOPPED}"));
         terminal.command("jobs");
-        terminal.command("kill -KILL %1; wait %1 2>/dev/null; echo status $?");
+        terminal.command(&format!("kill -KILL %1; {UNTIL_NOT_STOPPED}"));
         terminal.command("stty tostop");
-        terminal.command("$W $J stop-self &");
-        terminal.command(UNTIL_STOPPED);
+        terminal.command(&format!("$W $J stop-self & {UNTIL_STOPPED}"));
         terminal.command("jobs");
-        terminal.command("kill -KILL %1; wait %1 2>/dev/null; echo status $?");
+        terminal.command(&format!("kill -KILL %1; {UNTIL_NOT_STOPPED}"));
     });
 }
 
@@ -187,7 +192,7 @@ fn a_job_that_is_stopped_can_be_killed_and_a_child_can_continue_its_parent() {
         terminal.wait_for("running");
         terminal.type_in(CTRL_Z);
         terminal.wait_for(PROMPT);
-        terminal.command("kill -KILL %1; wait %1 2>/dev/null; echo status $?; jobs");
+        terminal.command(&format!("kill -KILL %1; {UNTIL_NOT_STOPPED}; jobs"));
         // Whether the shell was quick enough to see it stopped is not known; that it ends is.
         terminal.command("($W $J continued-by-child; echo status $?)");
     });
@@ -196,18 +201,13 @@ fn a_job_that_is_stopped_can_be_killed_and_a_child_can_continue_its_parent() {
 #[test]
 fn a_signal_for_a_job_arrives_once() {
     assert_same(|terminal| {
-        terminal.command("$W $J count & sleep 0");
-        terminal.wait_for("running");
+        terminal.command(COUNT);
         for signal in ["USR1", "USR2", "WINCH", "URG"] {
             terminal.command(&format!("kill -{signal} %1"));
         }
-        let job = terminal.last_job();
-        terminal.command("kill -STOP %1");
-        await_stop(job, true);
-        terminal.command("kill -CONT %1");
-        await_stop(job, false);
+        terminal.command(&format!("kill -STOP %1; {UNTIL_STOPPED}; kill -CONT %1; {UNTIL_NOT_STOPPED}"));
         // To the process that the shell knows alone.
-        terminal.command("kill -USR1 $!; sleep 0.3; kill -TERM $!; wait $!; echo status $?");
+        terminal.command("kill -USR1 $!; kill -TERM $!; wait $!; echo status $?; cat $T; rm $T $T.pid");
     });
 }
 
@@ -215,9 +215,9 @@ fn a_signal_for_a_job_arrives_once() {
 fn who_stops_creance_stops_the_workload() {
     let watched = format!("{CREANCE} run --engine {} --output null --", crate::engine());
     let mut terminal = Terminal::shell(&watched);
-    terminal.command("$W bash -c 'echo \"{$$}\"; exec $J count' & sleep 0");
-    terminal.wait_for("running");
+    terminal.command(COUNT);
     let job = terminal.last_job();
+    terminal.command("echo \"{$(cat $T.pid)}\"; rm $T $T.pid");
     let workload = terminal.number_in('{', '}');
     terminal.command(&format!("kill -STOP {job}"));
     await_stop(job, true);
@@ -255,7 +255,7 @@ fn an_interactive_shell_in_the_workload_has_jobs_of_its_own() {
         terminal.command("echo inner; suspend");
         terminal.command("jobs");
         terminal.type_in("fg\n");
-        terminal.wait_for("-i\r\n");
+        terminal.wait_for(PROMPT);
         terminal.command("echo inner again");
         terminal.type_in("$J repeat\n");
         terminal.wait_for("running");

@@ -37,15 +37,27 @@ impl Terminal {
         let stdio = || Stdio::from(pair.slave.try_clone().expect("a descriptor can be had"));
         let shell = Command::new(fixture("session"))
             .args(["bash", "--norc", "--noprofile", "--noediting", "-i"])
-            .envs([("W", prefix), ("PS1", PROMPT), ("PS2", ""), ("TERM", "dumb"), ("HISTFILE", ""), ("LC_ALL", "C")])
+            .envs([
+                ("W", prefix),
+                ("PS1", PROMPT),
+                ("PS2", ""),
+                ("TERM", "dumb"),
+                ("HISTFILE", ""),
+                ("LC_ALL", "C"),
+            ])
             .env("J", fixture("jobs"))
             .stdin(stdio())
             .stdout(stdio())
             .stderr(stdio())
             .spawn()
             .expect("a shell can be started");
-        let mut terminal =
-            Self { master: File::from(pair.master), shell, since: Instant::now(), shown: Vec::new(), seen: 0 };
+        let mut terminal = Self {
+            master: File::from(pair.master),
+            shell,
+            since: Instant::now(),
+            shown: Vec::new(),
+            seen: 0,
+        };
         terminal.wait_for(PROMPT);
         terminal
     }
