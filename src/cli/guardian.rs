@@ -144,7 +144,14 @@ impl Guardian {
     }
 
     fn watch(mut self) -> io::Result<Role> {
+        // Of those that ended before we heard of such things nobody tells again.
+        let mut has_ended = self.reap();
         loop {
+            if let Some(status) = has_ended.take()
+                && let Some(role) = self.engine_ended(status)?
+            {
+                return Ok(role);
+            }
             let sender = self.engine.as_ref().filter(|_| self.listener.is_none());
             let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             fds.extend(sender.map(|engine| PollFd::new(engine.connection.as_fd(), PollFlags::POLLIN)));
@@ -153,11 +160,7 @@ impl Guardian {
                 Err(errno) => return Err(errno.into()),
             }
             self.take_listener();
-            if let Some(status) = self.hear_signals()?
-                && let Some(role) = self.engine_ended(status)?
-            {
-                return Ok(role);
-            }
+            has_ended = self.hear_signals()?;
         }
     }
 

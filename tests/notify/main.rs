@@ -6,6 +6,8 @@ mod support;
 #[path = "../run/arguments.rs"]
 mod arguments;
 mod debuggers;
+#[path = "../run/first_process.rs"]
+mod first_process;
 #[cfg(target_arch = "x86_64")]
 #[path = "../run/foreign.rs"]
 mod foreign;

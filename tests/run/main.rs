@@ -9,6 +9,7 @@ mod support;
 mod arguments;
 mod doctor;
 mod engines;
+mod first_process;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
 mod inherited;
