@@ -69,9 +69,9 @@ fn as_the_first_process_it_ends_with_the_workloads_last_process() {
 
 #[test]
 fn an_orphan_of_the_workload_comes_to_creance() {
-    let orphan = "p=$PPID; while [ -d /proc/$p ]; do :; done
-        while read -r key value; do [ \"$key\" != PPid: ] || cat /proc/$value/comm; done </proc/$$/status";
-    let script = format!("(bash -c '{orphan}' &)");
+    let orphan = "while [ -d /proc/$p ]; do :; done
+        while read -r key value; do [ \"$key\" != PPid: ] || cat /proc/$value/comm; done </proc/$BASHPID/status";
+    let script = format!("(p=$BASHPID; ({orphan}) &)");
     let run = Workload::new(["bash", "-c", &script]).flags(["--output", "null"]).under_creance();
     assert_eq!((run.status.code(), run.stdout()), (Some(0), "creance\n"), "{}", run.stderr);
 }

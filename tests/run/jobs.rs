@@ -174,6 +174,9 @@ fn a_program_with_threads_stops_and_goes_on() {
         for _ in 0..3 {
             stop_and_bring_back(terminal);
             terminal.wait_for("threads\r\n");
+            // Now it goes on: before that another Ctrl-Z would be lost.
+            terminal.type_in("one\n");
+            terminal.wait_for("got one");
         }
         terminal.type_in("end\n");
         terminal.wait_for(PROMPT);
