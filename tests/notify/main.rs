@@ -35,6 +35,8 @@ mod status;
 mod survival;
 #[path = "../run/triage.rs"]
 mod triage;
+#[path = "../run/waiting.rs"]
+mod waiting;
 
 use std::sync::LazyLock;
 

@@ -26,6 +26,7 @@ mod status;
 mod survival;
 mod triage;
 mod usage;
+mod waiting;
 
 /// The engine of a workload that names none.
 fn engine() -> &'static str {
