@@ -1,79 +1,287 @@
-//! Passes signals on to the workload, as if it had been started without us.
+//! Passes signals on to the workload, as if it had been started without us, and tells the guardian when the workload's first
+//! process stops and goes on.
+//!
+//! A signal for a process group reaches the workload by itself, and must not arrive twice. The guardian is a member of the group
+//! as this process is; so a signal that both were sent by the same sender was one for the group.
 
-use std::{io, thread};
-
-use signal_hook::{
-    consts::signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH},
-    iterator::{SignalsInfo, exfiltrator::WithOrigin},
-    low_level::siginfo::{Cause, Origin},
+use std::{
+    io,
+    os::fd::AsFd,
+    thread,
+    time::{Duration, Instant},
 };
 
-use crate::sys::{
-    Pid,
-    signal::{PidFd, die_by, is_ignored},
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::{getpgid, getpgrp},
 };
 
-pub(super) const FORWARDED: [i32; 8] =
-    [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH];
+use crate::{
+    limits,
+    sys::{
+        Pid,
+        guard::{Front, Guarded, Stage},
+        inbox::{Heard, Inbox},
+        procfs,
+        seqpacket::Connection,
+        signal::{self, PidFd, die_by, is_ignored},
+    },
+};
 
-/// Of these, what asks a program to end.
-const ENDS_US: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+/// What asks a program to end.
+const ENDS_US: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// What is ours alone even if the kernel sends it: a timer that whoever ran creance had set.
+const OF_TIMERS: [i32; 3] = [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF];
+
+/// What stops a program that does not catch it.
+const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+
+/// What is neither taken nor passed on: nobody can take the first two, the third is about our own children, and the others
+/// are about a fault of ours when they come.
+const OWN: [i32; 10] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGCHLD,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+    libc::SIGSYS,
+];
+
+/// What our own calls cause in the engine's process, which ignores it.
+const OF_OUR_WRITES: [i32; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
+
+/// The signals that are passed on. What is ignored stays ignored, for us and for the workload, as under nohup(1).
+pub(super) fn passed_on() -> Vec<i32> {
+    let standard = (1..32).filter(|signal| !OWN.contains(signal));
+    // The two below belong to the C library.
+    let all = standard.chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
+    // Rust's runtime ignores SIGPIPE, and nobody sends it to a process.
+    all.filter(|&signal| !is_ignored(signal)).collect()
+}
 
 /// Catches the signals that are meant for the workload, from now on.
 pub(super) struct Forwarder {
-    signals: SignalsInfo<WithOrigin>,
+    /// What this process is sent itself.
+    inbox: Inbox,
+    /// What the guardian was sent.
+    from_guardian: Connection,
+    front: Front,
+    /// Who has sent each signal to this process, of those that the guardian has not told of yet.
+    own: Vec<(i32, Pid)>,
+    /// When the whole group was last told to stop.
+    stop_heard: Option<Instant>,
     /// What came before there was a workload.
-    early: Vec<Origin>,
+    early: Vec<Heard>,
+    /// The stops of the workload's first process are ours to look for: the engine does not see them.
+    watches_root: bool,
 }
 
 impl Forwarder {
     /// Starts to catch. What comes before [`Self::forward_to`] waits.
-    pub(super) fn new() -> io::Result<Self> {
-        // What is ignored stays ignored, for us and for the workload, as under nohup(1).
-        let heard = FORWARDED.into_iter().filter(|&signal| !is_ignored(signal));
-        SignalsInfo::new(heard).map(|signals| Self { signals, early: Vec::new() })
+    pub(super) fn new(guarded: &Guarded, watches_root: bool) -> io::Result<Self> {
+        let signals = passed_on().into_iter().filter(|signal| !OF_OUR_WRITES.contains(signal));
+        let inbox = Inbox::open(signals.chain(watches_root.then_some(libc::SIGCHLD)))?;
+        Ok(Self {
+            inbox,
+            from_guardian: guarded.to_guardian.try_clone()?,
+            front: guarded.front.clone(),
+            own: Vec::new(),
+            stop_heard: None,
+            early: Vec::new(),
+            watches_root,
+        })
     }
 
     /// The signal that asks us to end while there is no workload yet, if one has come.
     pub(super) fn asked_to_end(&mut self) -> Option<i32> {
-        for origin in self.signals.pending() {
-            if ENDS_US.contains(&origin.signal) {
-                return Some(origin.signal);
+        while let Some(Some(heard)) = self.next_of_guardian() {
+            if ENDS_US.contains(&heard.signal) {
+                return Some(heard.signal);
             }
             // As the kernel does, one of each is kept.
-            if self.early.iter().all(|early| early.signal != origin.signal) {
-                self.early.push(origin);
+            if self.early.iter().all(|early| early.signal != heard.signal) {
+                self.early.push(heard);
             }
         }
         None
     }
 
     /// Passes signals on to a process until this one ends.
-    ///
-    /// A terminal sends Ctrl-C to the whole foreground group, so the workload has it already: what the kernel sent
-    /// is not passed on, lest it arrive twice.
     pub(super) fn forward_to(mut self, root: Pid) -> io::Result<()> {
         let process = match PidFd::open(root) {
             // It has ended before we came to this.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => None,
             process => Some(process?),
         };
+        let root = Root { pid: root, process };
         thread::Builder::new().name("signals".into()).spawn(move || {
-            for origin in self.early.into_iter().chain(self.signals.forever()) {
-                if origin.cause == Cause::Kernel {
-                    continue;
-                }
-                // The first process of the workload may have ended, while others go on or the events are still being
-                // written. Then the signal is for us, and what is left of the workload dies with us.
-                if process.as_ref().is_none_or(|process| process.send(origin.signal).is_err())
-                    && ENDS_US.contains(&origin.signal)
-                {
-                    die_by(origin.signal);
-                    // The first process of a PID namespace does not die of a signal of its own (pid_namespaces(7)).
-                    std::process::exit(128 + origin.signal);
-                }
+            for heard in std::mem::take(&mut self.early) {
+                self.pass_on(&heard, &root);
             }
+            self.run(&root);
         })?;
         Ok(())
+    }
+
+    fn run(mut self, root: &Root) {
+        let mut is_guarded = true;
+        let mut looked = Instant::now();
+        let mut was_stopped = false;
+        loop {
+            let mut fds = vec![
+                PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.front.bell().as_fd(), PollFlags::POLLIN),
+            ];
+            if is_guarded {
+                fds.push(PollFd::new(self.from_guardian.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut fds, PollTimeout::from(limits::GUARDIAN_LOOK_MS)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                // Without a way to wait there is nothing to do.
+                Err(_) => return,
+            }
+            let is_rung = fds.get(1).and_then(PollFd::any).unwrap_or(false);
+            let has_children = self.hear_own(is_guarded, root);
+            while is_guarded && let Some(told) = self.next_of_guardian() {
+                match told {
+                    Some(heard) => self.pass_on(&heard, root),
+                    None => is_guarded = false,
+                }
+            }
+            if is_rung {
+                self.front.urge_on();
+            }
+            if has_children {
+                // Every call that the engine follows to its end gives such a hint.
+                thread::sleep(Duration::from_millis(limits::ROOT_LOOK_MS));
+                self.look_at_root(root);
+            }
+            if looked.elapsed() >= Duration::from_millis(limits::GUARDIAN_LOOK_MS.into()) {
+                looked = Instant::now();
+                let is_stopped = is_guarded && self.front.is_stopped_by_others();
+                // Seen twice: when a whole group is continued, the guardian comes a moment later than we do.
+                if is_stopped && was_stopped {
+                    self.front.note_following();
+                    root.send(libc::SIGSTOP, root.group());
+                }
+                was_stopped = is_stopped && !was_stopped;
+            }
+        }
+    }
+
+    /// Hears what this process was sent itself; tells whether something has happened to a child.
+    fn hear_own(&mut self, is_guarded: bool, root: &Root) -> bool {
+        let mut has_children = false;
+        while let Some(heard) = self.inbox.take() {
+            if heard.signal == libc::SIGCHLD {
+                has_children = true;
+            } else if STOPS.contains(&heard.signal) && is_guarded {
+                self.stop_heard = Some(Instant::now());
+            }
+            if heard.signal == libc::SIGCHLD || heard.is_from_kernel() {
+                // The guardian tells of it.
+            } else if is_guarded {
+                self.own.retain(|(signal, _)| *signal != heard.signal);
+                self.own.push((heard.signal, heard.sender));
+            } else if let Some(process) = &root.process {
+                // Whoever is gone needs it no more.
+                let _ = heard.pass_on(process);
+            }
+        }
+        has_children
+    }
+
+    /// The next signal that the guardian tells of, if there is one; `Some(None)` if it is gone.
+    fn next_of_guardian(&self) -> Option<Option<Heard>> {
+        let mut fds = [PollFd::new(self.from_guardian.as_fd(), PollFlags::POLLIN)];
+        if !poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+            return None;
+        }
+        let mut bytes = [0; Heard::BYTES];
+        let told = self.from_guardian.receive(&mut bytes);
+        Some(told.is_ok_and(|(len, _)| len == Heard::BYTES).then(|| Heard::from_bytes(&bytes)))
+    }
+
+    /// Passes on what the guardian was sent, unless the workload's first process was sent it as well.
+    fn pass_on(&mut self, heard: &Heard, root: &Root) {
+        // The kernel sends to the newest member of a group first, and we are newer than the guardian: what was for the whole
+        // group is here by now.
+        self.hear_own(true, root);
+        let own = self.own.iter().position(|own| *own == (heard.signal, heard.sender));
+        let is_for_group = match own {
+            Some(at) => {
+                self.own.swap_remove(at);
+                // Who kills processes by their name kills us both and not the workload. To be asked twice to end does no harm.
+                !ENDS_US.contains(&heard.signal)
+            }
+            // A signal to stop takes one to continue away that has not been read yet (signal(7)), from us and not from the
+            // guardian if it was read there.
+            None if heard.signal == libc::SIGCONT => {
+                self.stop_heard.is_some_and(|stop| stop.elapsed() < Duration::from_millis(limits::RACE_MS))
+            }
+            None => heard.is_from_kernel() && !OF_TIMERS.contains(&heard.signal),
+        };
+        let group = root.group();
+        if is_for_group && group.is_none() {
+            return;
+        }
+        let is_sent = if is_for_group {
+            root.send(heard.signal, group)
+        } else {
+            root.process.as_ref().is_some_and(|process| heard.pass_on(process).is_ok())
+        };
+        // The first process of the workload may have ended, while others go on or the events are still being written. Then
+        // the signal is for us, and what is left of the workload dies with us.
+        if !is_sent && ENDS_US.contains(&heard.signal) {
+            self.front.board().set_stage(Stage::Quit);
+            die_by(heard.signal);
+            std::process::exit(128 + heard.signal);
+        }
+    }
+
+    fn look_at_root(&self, root: &Root) {
+        if !self.watches_root {
+            return;
+        }
+        match signal::take_stop(root.pid) {
+            Some(signal) => {
+                // It may have gone on since the last stop without our seeing it.
+                self.front.root_goes_on();
+                self.front.root_stopped(signal);
+            }
+            None if procfs::state(root.pid.leader()) != Some(b'T') => self.front.root_goes_on(),
+            None => {}
+        }
+    }
+}
+
+/// The workload's first process.
+struct Root {
+    pid: Pid,
+    /// `None` if it has ended.
+    process: Option<PidFd>,
+}
+
+impl Root {
+    /// Its process group, if it leads one that is not ours: natively that would be the group that the job is.
+    fn group(&self) -> Option<nix::unistd::Pid> {
+        let pid = nix::unistd::Pid::from_raw(self.pid.0);
+        let is_alive = self.process.as_ref().is_some_and(PidFd::owns_its_id);
+        let group = is_alive.then(|| getpgid(Some(pid)).ok()).flatten()?;
+        (group != getpgrp() && group == pid).then_some(group)
+    }
+
+    /// Sends a signal to the group, or to the process alone; tells whether it was there.
+    fn send(&self, signal: i32, group: Option<nix::unistd::Pid>) -> bool {
+        match group {
+            Some(group) => signal::send_to_group(Pid(group.as_raw()), signal),
+            None => self.process.as_ref().is_some_and(|process| process.send(signal).is_ok()),
+        }
     }
 }

@@ -1,11 +1,16 @@
-//! The guardian of the notify engine: a process that does nothing while the engine's lives, and holds a duplicate of the
-//! filter's listener.
+//! The guardian: the process that was started, whose child is the engine's process. Whoever started it sees in it what they
+//! would see in the workload's first process: it passes signals on, stops and goes on as that one does, and ends as it did. It
+//! waits for every orphan that comes to it, as the first process of a container and otherwise as a subreaper.
 //!
-//! With the last listener gone every trapped call of the workload would fail (seccomp_unotify(2)). So when the engine's
-//! process dies before its workload, the guardian either kills the workload, or answers in the engine's place until it has
-//! started another one, which adopts the workload and announces what was not seen.
+//! It must do nothing that could fail or wait, since nobody watches over it. If it dies, so does all else.
+//!
+//! With the notify engine it also holds a duplicate of the filter's listener: with the last listener gone every trapped call of
+//! the workload would fail (seccomp_unotify(2)). So when the engine's process dies before its workload, the guardian either
+//! kills the workload, or answers in the engine's place until it has started another one, which adopts the workload and
+//! announces what was not seen.
 
 use std::{
+    fs::File,
     io,
     os::fd::AsFd,
     process::ExitCode,
@@ -18,22 +23,21 @@ use clap::ValueEnum;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        signal::{SigSet, Signal, kill},
-        signalfd::{SfdFlags, SignalFd},
-    },
+    sys::signal::{Signal, kill},
+    unistd::{getpgid, getpgrp, tcgetpgrp, tcsetpgrp},
 };
 
-use super::{STATUS_FAILED, exit_as, forward::FORWARDED, say};
+use super::{STATUS_FAILED, exit_as, forward::passed_on, say};
 use crate::{
     limits,
     sys::{
         Pid,
-        guard::{self, Board, Guarded, Stage},
+        guard::{self, Board, Front, Guarded, Stage},
+        inbox::{Heard, Inbox},
         notify::{Listener, Received},
         procfs,
         seqpacket::Connection,
-        signal,
+        signal::{self, PidFd},
     },
 };
 
@@ -54,32 +58,37 @@ pub(super) enum Role {
     Engine(Guarded),
 }
 
+/// How long a message for the engine's process waits for room.
+const SEND_MAX: Duration = Duration::from_millis(100);
+
 /// Longest time in which what answers in the engine's place looks whether the engine is ready.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Makes this process a guardian, and goes on in another one.
+/// Makes this process a guardian, and goes on in another one, which `dies_with_us` or finds out by itself that we are dead.
 ///
 /// # Errors
 /// What the kernel says about the parts of it.
-pub(super) fn guard(on_death: OnDeath) -> io::Result<Role> {
-    let heard = FORWARDED.into_iter().filter(|&heard| !signal::is_ignored(heard)).chain([libc::SIGCHLD]);
-    let heard: SigSet = heard.filter_map(|heard| Signal::try_from(heard).ok()).collect();
-    let mask = heard.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
+pub(super) fn guard(on_death: OnDeath, dies_with_us: bool) -> io::Result<Role> {
+    let signals = Inbox::open(passed_on().into_iter().chain([libc::SIGCHLD]))?;
     // If it is ignored, nobody learns how a process ends.
     signal::reset(libc::SIGCHLD);
     guard::adopt_orphans();
     let mut guardian = Guardian {
         on_death,
-        mask,
-        signals: SignalFd::with_flags(&heard, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
+        dies_with_us,
+        signals,
         board: Arc::new(Board::new()?),
         engine: None,
         listener: None,
         root_status: None,
+        stops_seen: 0,
     };
     match guardian.start_engine()? {
         Some(guarded) => Ok(Role::Engine(guarded)),
-        None => guardian.watch(),
+        None => {
+            signal::deny_access();
+            guardian.watch()
+        }
     }
 }
 
@@ -91,14 +100,15 @@ struct Engine {
 
 struct Guardian {
     on_death: OnDeath,
-    /// The signal mask that this process was given.
-    mask: SigSet,
-    signals: SignalFd,
+    dies_with_us: bool,
+    signals: Inbox,
     board: Arc<Board>,
     engine: Option<Engine>,
     listener: Option<Listener>,
     /// How the workload's first process has ended, if that was told to us and not to the engine.
     root_status: Option<i32>,
+    /// The last stop of the workload's first process that we know of.
+    stops_seen: u64,
 }
 
 impl Guardian {
@@ -107,7 +117,10 @@ impl Guardian {
         let (ours, theirs) = Connection::pair()?;
         let adopted =
             self.listener.as_ref().map(|listener| listener.as_fd().try_clone_to_owned()).transpose()?;
+        // It may be stopped, and we must not wait for it.
+        ours.set_timeout(SEND_MAX)?;
         let guardian = Pid(nix::unistd::getpid().as_raw());
+        let front = Front::new(Arc::clone(&self.board), guardian)?;
         self.board.set_stage(Stage::Starting);
         match guard::fork()? {
             Some(pid) => {
@@ -115,20 +128,30 @@ impl Guardian {
                 Ok(None)
             }
             None => {
-                self.mask.thread_set_mask()?;
+                if self.dies_with_us {
+                    signal::die_with(guardian);
+                }
                 Ok(Some(Guarded {
                     board: Arc::clone(&self.board),
                     to_guardian: theirs,
                     guardian,
                     outlives_us: self.on_death == OnDeath::Continue,
                     adopted,
+                    front,
                 }))
             }
         }
     }
 
     fn watch(mut self) -> io::Result<Role> {
+        // Of those that ended before we heard of such things nobody tells again.
+        let mut has_ended = self.reap();
         loop {
+            if let Some(status) = has_ended.take()
+                && let Some(role) = self.engine_ended(status)?
+            {
+                return Ok(role);
+            }
             let sender = self.engine.as_ref().filter(|_| self.listener.is_none());
             let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             fds.extend(sender.map(|engine| PollFd::new(engine.connection.as_fd(), PollFlags::POLLIN)));
@@ -137,11 +160,7 @@ impl Guardian {
                 Err(errno) => return Err(errno.into()),
             }
             self.take_listener();
-            if let Some(status) = self.hear_signals()?
-                && let Some(role) = self.engine_ended(status)?
-            {
-                return Ok(role);
-            }
+            has_ended = self.hear_signals()?;
         }
     }
 
@@ -157,24 +176,55 @@ impl Guardian {
         self.listener = descriptor.and_then(|descriptor| Listener::new(descriptor).ok());
     }
 
-    /// Passes signals on to the engine, which passes them on to the workload; gives the engine's wait status if it has
-    /// ended.
+    /// Passes signals on to the engine, which passes them on to the workload, and stops if the workload has been stopped;
+    /// gives the engine's wait status if it has ended.
     fn hear_signals(&mut self) -> io::Result<Option<i32>> {
         let mut has_children = false;
-        while let Some(heard) = self.signals.read_signal()? {
-            let signal = i32::try_from(heard.ssi_signo).unwrap_or(0);
-            // What the kernel sends goes to the whole foreground group: they have it already.
-            if signal == libc::SIGCHLD {
+        while let Some(heard) = self.signals.take() {
+            if heard.signal == libc::SIGCHLD {
                 has_children = true;
-            } else if heard.ssi_code <= 0 {
-                let to = self.engine.as_ref().map(|engine| engine.pid).or_else(|| self.board.root());
-                if let (Some(to), Ok(signal)) = (to, Signal::try_from(signal)) {
+            } else {
+                self.pass_on(&heard);
+            }
+        }
+        let ended = if has_children { self.reap() } else { None };
+        self.stop_with_root();
+        Ok(ended)
+    }
+
+    fn pass_on(&self, heard: &Heard) {
+        let engine = self.engine.as_ref();
+        if heard.signal == libc::SIGCONT {
+            if engine.is_some_and(|engine| engine.pid == heard.sender) {
+                // It was for us alone: the workload goes on.
+                return;
+            }
+            if let Some(root) = self.board.root() {
+                hand_over_terminal(root);
+            }
+        }
+        match engine {
+            // If it takes no more, it is dead or stopped itself: a signal that asks for an end can be sent again.
+            Some(engine) => drop(engine.connection.send(&heard.to_bytes(), &[])),
+            None => {
+                let root = self.board.root().and_then(|root| PidFd::open(root).ok());
+                // What the kernel sends goes to the whole foreground group: they have it already.
+                if let Some(root) = root.filter(|_| !heard.is_from_kernel()) {
                     // Whoever is gone needs it no more.
-                    let _ = kill(nix::unistd::Pid::from_raw(to.0), signal);
+                    let _ = heard.pass_on(&root);
                 }
             }
         }
-        Ok(if has_children { self.reap() } else { None })
+    }
+
+    /// Stops if the workload's first process has been stopped since we last looked.
+    fn stop_with_root(&mut self) {
+        let Some(stop) = self.board.root_stop().filter(|stop| stop.number != self.stops_seen) else { return };
+        self.stops_seen = stop.number;
+        // If it was stopped because we were, we have been continued since.
+        if !self.board.take_following() {
+            self.board.stop_with_root(stop);
+        }
     }
 
     /// Waits for every child that has ended; gives the engine's wait status if it is one of them.
@@ -193,9 +243,16 @@ impl Guardian {
 
     /// The engine's process has ended: gives what that means, or nothing if there is another one.
     fn engine_ended(&mut self, status: i32) -> io::Result<Option<Role>> {
-        let is_orderly = self.board.stage() == Stage::Over || self.board.root().is_none();
-        if is_orderly {
-            return Ok(Some(Role::Guardian(exit_as(self.root_status.unwrap_or(status)))));
+        match self.board.stage() {
+            Stage::Over => {
+                return Ok(Some(Role::Guardian(exit_as(self.root_status.unwrap_or(status)))));
+            }
+            Stage::Quit => {
+                kill_descendants();
+                return Ok(Some(Role::Guardian(exit_as(status))));
+            }
+            _ if self.board.root().is_none() => return Ok(Some(Role::Guardian(exit_as(status)))),
+            Stage::Starting | Stage::Ready | Stage::Receiving => {}
         }
         self.take_listener();
         if self.on_death == OnDeath::Continue
@@ -226,7 +283,7 @@ impl Guardian {
                     self.board.set_stage(Stage::Receiving);
                     return Ok(None);
                 }
-                Stage::Receiving | Stage::Over => return Ok(None),
+                Stage::Receiving | Stage::Over | Stage::Quit => return Ok(None),
             }
             if listener.is_over(Duration::ZERO) {
                 // The new engine will find that out.
@@ -259,6 +316,20 @@ impl Guardian {
         }
         self.reap();
         Ok(Role::Guardian(exit_as(self.root_status.unwrap_or(engine_status))))
+    }
+}
+
+/// Whoever continues a job has given the terminal to its process group (as a shell's `fg` does), which is ours. If the
+/// workload's first process has made a group of its own, as an interactive shell does, it goes to that one.
+fn hand_over_terminal(root: Pid) {
+    let Ok(group) = getpgid(Some(nix::unistd::Pid::from_raw(root.0))) else { return };
+    if group.as_raw() != root.0 || group == getpgrp() {
+        return;
+    }
+    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return };
+    if tcgetpgrp(&terminal) == Ok(getpgrp()) {
+        // It fails only for a group of another session.
+        let _ = tcsetpgrp(&terminal, group);
     }
 }
 

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use signal_hook::{
-    consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGTERM},
-    iterator::Signals,
+use nix::{
+    errno::Errno,
+    sys::signal::{SigSet, Signal},
 };
 
 use crate::sys::signal;
@@ -19,13 +19,17 @@ impl Pause {
     /// Sleeps. As the first process of a container it also waits for the orphans that it gets.
     #[expect(clippy::unused_self, reason = "all commands run in one way")]
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM]).context("catching signals")?;
-        for heard in signals.forever() {
-            if heard != SIGCHLD {
-                break;
+        // Blocked, they reach even the first process of a PID namespace (pid_namespaces(7)).
+        let heard: SigSet =
+            [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+        heard.thread_block().context("blocking signals")?;
+        loop {
+            match heard.wait() {
+                Ok(Signal::SIGCHLD) => while signal::reap_any().is_some() {},
+                Ok(_) => return Ok(ExitCode::SUCCESS),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("waiting for signals"),
             }
-            while signal::reap_any().is_some() {}
         }
-        Ok(ExitCode::SUCCESS)
     }
 }

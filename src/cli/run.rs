@@ -274,37 +274,37 @@ impl Run {
         }
         let consumer = self.consumer()?;
         let watch = self.watch()?;
-        let guarded = match watch.choice.engine {
-            EngineKind::Notify => match guard(self.on_death).context("starting the engine's process")? {
-                Role::Guardian(status) => return Ok(status),
-                Role::Engine(guarded) => Some(guarded),
-            },
-            EngineKind::Ptrace if self.on_death == OnDeath::Continue => {
-                return Err(UsageError::OnDeath(watch.choice).into());
-            }
-            EngineKind::Ptrace => {
-                // Before there is any other thread.
-                hint::set_blocked(true);
-                None
-            }
+        let is_ptrace = watch.choice.engine == EngineKind::Ptrace;
+        if is_ptrace && self.on_death == OnDeath::Continue {
+            return Err(UsageError::OnDeath(watch.choice).into());
+        }
+        // The kernel kills the workload with whoever traces it, and nobody else has to see to that.
+        let guarded = match guard(self.on_death, is_ptrace).context("starting the engine's process")? {
+            Role::Guardian(status) => return Ok(status),
+            Role::Engine(guarded) => guarded,
         };
+        if is_ptrace {
+            // Before there is any other thread.
+            hint::set_blocked(true);
+        }
         // Only this engine chooses CPUs.
-        let may_place = watch.choice.engine == EngineKind::Ptrace && self.placement == Placement::Auto;
+        let may_place = is_ptrace && self.placement == Placement::Auto;
         if may_place && ptrace::can_place() {
             wanted = wanted.with_placement();
         }
-        let board = guarded.as_ref().map(|guarded| Arc::clone(&guarded.board));
-        let is_resumed = guarded.as_ref().is_some_and(|guarded| guarded.adopted.is_some());
+        let board = Arc::clone(&guarded.board);
+        let is_resumed = guarded.adopted.is_some();
         // A write beyond a limit on file sizes (setrlimit(2)) shall fail, not kill us and the workload with us.
         signal::ignore(libc::SIGXFSZ);
-        let mut forwarder = Forwarder::new().context("catching signals")?;
+        let mut forwarder = Forwarder::new(&guarded, !is_ptrace).context("catching signals")?;
         let hold_max = match self.on_full {
             OnFull::Block => Duration::from_millis(self.hold_max),
             OnFull::Drop => Duration::ZERO,
         };
         let is_audit = wanted.is_audit();
         let substitute = self.substitute.into();
-        let plan = Plan { image, wanted, workers: self.workers, substitute, guarded, hold_max };
+        let plan =
+            Plan { image, wanted, workers: self.workers, substitute, guarded: Some(guarded), hold_max };
         let report = if self.has_reader() {
             let link = self.open_link()?;
             let supervisor =
@@ -320,9 +320,7 @@ impl Run {
             let mut sink = self.sink(is_resumed)?;
             capture(plan, Destination::Sink(sink.as_mut(), self.ring_bytes), &watch, forwarder)?
         };
-        if let Some(board) = board {
-            board.set_stage(Stage::Over);
-        }
+        board.set_stage(Stage::Over);
         report_trouble(&report);
         if self.stats {
             // A closed standard error is no reason to change the exit status.

@@ -1,5 +1,6 @@
 //! Two processes of creance, one of which outlives the other: the guardian forks the engine's process, and both see a page
-//! in which the engine leaves what the guardian must know of it when it is dead.
+//! in which the engine leaves what the guardian must know of it when it is dead, and what the workload's first process does
+//! that the guardian has to do as well: stop and go on.
 //!
 //! The guardian has one thread, so that what it forks may do anything.
 #![expect(unsafe_code, reason = "fork(2) and a page that two processes share have no safe wrapper")]
@@ -9,11 +10,15 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
-use super::{Pid, page::SharedPage, seqpacket::Connection};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::{Pid, page::SharedPage, procfs, seqpacket::Connection, signal};
 use crate::limits;
 
 /// How far the engine is.
@@ -27,10 +32,12 @@ pub enum Stage {
     Receiving,
     /// The workload is over, and what the engine's process exits with is the workload's status.
     Over,
+    /// A signal that asks us to end came when the workload's first process was gone: what is left of it ends with us.
+    Quit,
 }
 
 impl Stage {
-    const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Receiving, Self::Over];
+    const ALL: [Self; 5] = [Self::Starting, Self::Ready, Self::Receiving, Self::Over, Self::Quit];
 }
 
 /// Zeroes are its start.
@@ -42,6 +49,24 @@ struct Page {
     unseen: AtomicU64,
     newest: AtomicU64,
     received: [AtomicU64; limits::WORKERS_MAX as usize],
+    /// By which signal the root is stopped, 0 for none, and above its 8 bits how many stops there were. The engine writes it.
+    root_stop: AtomicU64,
+    /// How often the guardian has begun or ended to be stopped: it is stopped, or about to be, when this is odd.
+    guardian_stops: AtomicU64,
+    /// The root's next stop follows one of the guardian, and not the other way round.
+    is_following: AtomicBool,
+}
+
+/// Bits of `root_stop` that hold the signal.
+const SIGNAL_BITS: u64 = 0xff;
+
+/// A stop of the workload's first process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootStop {
+    /// Which stop, counted from 1.
+    pub number: u64,
+    /// By which signal.
+    pub signal: i32,
 }
 
 /// The page. The engine's process may die at any moment: each field is true by itself.
@@ -98,6 +123,57 @@ impl Board {
         self.0.unseen.store(calls, Ordering::Release);
     }
 
+    // The guardian must not stop for a stop that is over, nor stay stopped when the root goes on, whatever happens at the same
+    // time. So each says what it does before it looks what the other does, and the kernel's order of all four is one for
+    // both: SeqCst.
+
+    /// The stop that the root is in.
+    #[must_use]
+    pub fn root_stop(&self) -> Option<RootStop> {
+        let stop = self.0.root_stop.load(Ordering::SeqCst);
+        let signal = i32::try_from(stop & SIGNAL_BITS).unwrap_or(0);
+        (signal != 0).then_some(RootStop { number: stop >> 8, signal })
+    }
+
+    /// Notes that the root is stopped; tells whether that is new.
+    fn note_root_stopped(&self, signal: i32) -> bool {
+        let before = self.0.root_stop.load(Ordering::SeqCst);
+        let signal = u64::try_from(signal).unwrap_or(0) & SIGNAL_BITS;
+        if before & SIGNAL_BITS != 0 || signal == 0 {
+            return false;
+        }
+        let number = (before >> 8).wrapping_add(1);
+        self.0.root_stop.store(number << 8 | signal, Ordering::SeqCst);
+        true
+    }
+
+    /// Notes that the root goes on; tells whether that is new.
+    fn note_root_goes_on(&self) -> bool {
+        let before = self.0.root_stop.load(Ordering::SeqCst);
+        self.0.root_stop.store(before & !SIGNAL_BITS, Ordering::SeqCst);
+        before & SIGNAL_BITS != 0
+    }
+
+    /// The stop of the guardian, if it is stopped or about to be.
+    fn guardian_stop(&self) -> Option<u64> {
+        Some(self.0.guardian_stops.load(Ordering::SeqCst)).filter(|stops| stops % 2 == 1)
+    }
+
+    /// Stops the calling process, the guardian, if the root is still in this stop. Gives when it has been continued.
+    pub fn stop_with_root(&self, stop: RootStop) {
+        self.0.guardian_stops.fetch_add(1, Ordering::SeqCst);
+        if self.root_stop() == Some(stop) {
+            signal::stop_by(stop.signal);
+        }
+        self.0.guardian_stops.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether the stop that the root is in follows one of the guardian. Told once.
+    #[must_use]
+    pub fn take_following(&self) -> bool {
+        self.0.is_following.swap(false, Ordering::SeqCst)
+    }
+
     /// Notes that the worker `slot` has received the call with this id, and must answer it.
     pub fn note_received(&self, slot: usize, id: u64) {
         if let Some(received) = self.0.received.get(slot) {
@@ -122,6 +198,84 @@ impl Board {
     }
 }
 
+/// The guardian as the engine's process sees it: it does what the workload's first process does.
+#[derive(Debug, Clone)]
+pub struct Front {
+    board: Arc<Board>,
+    guardian: Pid,
+    /// Rung when the guardian is to go on, for whoever sees to it that it does.
+    bell: Arc<EventFd>,
+}
+
+impl Front {
+    /// The page.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// The guardian's process.
+    #[must_use]
+    pub const fn pid(&self) -> Pid {
+        self.guardian
+    }
+
+    /// What rings when [`Self::urge_on`] is to be called.
+    #[must_use]
+    pub fn bell(&self) -> &EventFd {
+        &self.bell
+    }
+
+    /// The root has been stopped by this signal: so is the guardian.
+    pub fn root_stopped(&self, signal: i32) {
+        if self.board.note_root_stopped(signal) {
+            // It looks at the page then. If it is gone, we end as well.
+            self.send(libc::SIGCHLD);
+        }
+    }
+
+    /// The root goes on, or has ended: so does the guardian.
+    pub fn root_goes_on(&self) {
+        if self.board.note_root_goes_on() && self.board.guardian_stop().is_some() {
+            self.send(libc::SIGCONT);
+            // Only a full counter fails, and then it rings already.
+            let _ = self.bell.write(1);
+        }
+    }
+
+    /// Sees to it that the guardian goes on: it may have been about to stop when [`Self::root_goes_on`] was called.
+    pub fn urge_on(&self) {
+        // Whatever it holds, it is looked at now.
+        let _ = self.bell.read();
+        let Some(stop) = self.board.guardian_stop() else { return };
+        for _ in 0..limits::URGES_MAX {
+            if self.board.guardian_stop() != Some(stop) || self.board.root_stop().is_some() {
+                return;
+            }
+            self.send(libc::SIGCONT);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether the guardian has been stopped by somebody, and not by itself because the root was.
+    #[must_use]
+    pub fn is_stopped_by_others(&self) -> bool {
+        self.board.guardian_stop().is_none()
+            && self.board.root_stop().is_none()
+            && procfs::state(self.guardian.leader()) == Some(b'T')
+    }
+
+    /// The root is about to be stopped because the guardian is.
+    pub fn note_following(&self) {
+        self.board.0.is_following.store(true, Ordering::SeqCst);
+    }
+
+    fn send(&self, signal: i32) {
+        // SAFETY: kill takes integers.
+        unsafe { libc::kill(self.guardian.0, signal) };
+    }
+}
+
 /// What the engine's process has of its guardian.
 #[derive(Debug)]
 pub struct Guarded {
@@ -135,6 +289,19 @@ pub struct Guarded {
     pub outlives_us: bool,
     /// The listener of a workload that another engine's process, now dead, has started.
     pub adopted: Option<OwnedFd>,
+    /// What the guardian must be told of the root.
+    pub front: Front,
+}
+
+impl Front {
+    /// What the process `guardian` is to the engine's.
+    ///
+    /// # Errors
+    /// What eventfd(2) says.
+    pub fn new(board: Arc<Board>, guardian: Pid) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Self { board, guardian, bell: Arc::new(EventFd::from_flags(flags)?) })
+    }
 }
 
 /// Forks. `None` in the child.
@@ -162,6 +329,22 @@ pub fn adopt_orphans() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stop_is_told_once_until_the_root_goes_on() {
+        let board = Board::new().unwrap();
+        assert_eq!(board.root_stop(), None);
+        assert!(board.note_root_stopped(libc::SIGTSTP));
+        assert!(!board.note_root_stopped(libc::SIGSTOP));
+        assert_eq!(board.root_stop(), Some(RootStop { number: 1, signal: libc::SIGTSTP }));
+        assert!(board.note_root_goes_on() && !board.note_root_goes_on());
+        assert_eq!(board.root_stop(), None);
+        assert!(board.note_root_stopped(libc::SIGSTOP));
+        assert_eq!(board.root_stop(), Some(RootStop { number: 2, signal: libc::SIGSTOP }));
+        // A guardian does not stop for a stop that is over.
+        board.stop_with_root(RootStop { number: 1, signal: libc::SIGSTOP });
+        assert_eq!(board.guardian_stop(), None);
+    }
 
     #[test]
     fn whoever_looks_finds_every_call_that_was_not_answered() {

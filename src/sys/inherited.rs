@@ -9,22 +9,21 @@ use std::{
     mem::MaybeUninit,
     ops::RangeInclusive,
     ptr,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-// The statics are Relaxed throughout: they are written once, by the only thread, before `main`.
+// All statics are Relaxed throughout: they are written once, by the only thread, before `main`.
 
 /// Signals that were ignored when this process began, signal N in bit N - 1. Since then Rust's runtime has ignored
 /// SIGPIPE, and signals are caught to pass them on; neither is the workload's business.
 static IGNORED_AT_START: AtomicU64 = AtomicU64::new(0);
 
-/// Whether SIGCHLD was blocked when this process began. Since then the command line may have blocked it: see
-/// [`super::hint`].
-static IS_CHILD_BLOCKED_AT_START: AtomicBool = AtomicBool::new(false);
-
 /// Standard descriptors that were closed when this process began, descriptor N in bit N. Rust's runtime has opened
 /// `/dev/null` in their place.
 static CLOSED_AT_START: AtomicU32 = AtomicU32::new(0);
+
+/// Signals that were blocked when this process began, signal N in bit N - 1. Since then those that are passed on are.
+static BLOCKED_AT_START: AtomicU64 = AtomicU64::new(0);
 
 /// `struct sigaction` as the kernel has it (linux/signal_types.h). The C library keeps two signals to itself, so it is
 /// not asked.
@@ -54,13 +53,14 @@ extern "C" fn note() {
         }
     }
     IGNORED_AT_START.store(ignored, Ordering::Relaxed);
-    let mut mask = 0_u64;
-    // SAFETY: with a null new mask the kernel only writes the present one, of eight bytes, into `mask`.
-    let noted = unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, ptr::null::<u64>(), &raw mut mask, 8)
+    let mut blocked = 0_u64;
+    // SAFETY: with a null new mask the kernel only writes the eight bytes of the present one into `blocked`, a local that
+    // outlives the call.
+    unsafe {
+        let none = ptr::null::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, none, &raw mut blocked, 8)
     };
-    let is_blocked = noted == 0 && mask & 1 << (libc::SIGCHLD - 1) != 0;
-    IS_CHILD_BLOCKED_AT_START.store(is_blocked, Ordering::Relaxed);
+    BLOCKED_AT_START.store(blocked, Ordering::Relaxed);
     let mut closed = 0;
     for fd in STANDARD {
         // SAFETY: this fcntl takes integers only, and fails for a descriptor that is closed.
@@ -90,21 +90,19 @@ pub(super) fn block_signals() -> libc::sigset_t {
     unsafe { before.assume_init() }
 }
 
-/// The same mask, with SIGCHLD as it was at the start.
-pub(super) fn as_at_start(mut mask: libc::sigset_t) -> libc::sigset_t {
-    if IS_CHILD_BLOCKED_AT_START.load(Ordering::Relaxed) {
-        // SAFETY: it changes one bit of the set, a local.
-        unsafe { libc::sigaddset(&raw mut mask, libc::SIGCHLD) };
-    } else {
-        // SAFETY: as above.
-        unsafe { libc::sigdelset(&raw mut mask, libc::SIGCHLD) };
-    }
-    mask
-}
-
 pub(super) fn set_mask(mask: &libc::sigset_t) {
     // SAFETY: it reads the set that `mask` borrows, and writes nothing of ours.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
+}
+
+/// Blocks what was blocked at the start, and nothing else.
+pub(super) fn restore_mask() {
+    let blocked = BLOCKED_AT_START.load(Ordering::Relaxed);
+    // SAFETY: the kernel only reads the eight bytes of `blocked`, a local that outlives the call.
+    unsafe {
+        let none = ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const blocked, none, 8)
+    };
 }
 
 /// Ignores what was ignored at the start, and nothing else. Handlers would be gone at the exec, but until then a signal

@@ -30,7 +30,7 @@ use nix::{
 
 use super::{
     Pid, futex,
-    inherited::{as_at_start, block_signals, close_on_exec_what_was_closed, restore_signals, set_mask},
+    inherited::{block_signals, close_on_exec_what_was_closed, restore_mask, restore_signals, set_mask},
     page::SharedPage,
     signal,
 };
@@ -109,9 +109,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Clones the child. It has the signal mask of the calling thread, but SIGCHLD as this process began with it, and the
-    /// dispositions that this process began with. It waits until [`Self::open_gate`], and is killed if the calling thread
-    /// ends before.
+    /// Clones the child. It has the signal mask and the dispositions that this process began with,
+    /// waits until [`Self::open_gate`], and is killed if the calling thread ends before.
     ///
     /// # Errors
     /// What mmap(2) or clone(2) says.
@@ -130,13 +129,12 @@ impl Child {
         close_on_exec_what_was_closed();
         // Our handlers must not run in the child: they would take the workload's signals for ours.
         let mask = block_signals();
-        let childs_mask = as_at_start(mask);
         // SAFETY: without CLONE_VM this is a fork: the child runs on a copy of this stack, and below it makes
         // nothing but plain system calls until it execs or exits.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
         if pid == 0 {
             restore_signals();
-            set_mask(&childs_mask);
+            restore_mask();
             become_workload(&image.program, &argv, &envp, (&program, listening), &answer)
         }
         let error = io::Error::last_os_error();

@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod futex;
 pub mod guard;
 pub mod hint;
+pub mod inbox;
 mod inherited;
 pub mod launch;
 pub mod memory;

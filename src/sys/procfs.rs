@@ -137,6 +137,16 @@ pub fn filter_count(tid: Tid) -> Option<u32> {
     std::str::from_utf8(count).ok()?.trim().parse().ok()
 }
 
+/// The state of a thread, as one letter (proc(5)); `None` if it is gone. From `/proc/TID/stat`.
+#[must_use]
+pub fn state(tid: Tid) -> Option<u8> {
+    let mut text = [0; 1024];
+    let (len, _) = read_text(tid, "stat", &mut text).ok()?;
+    // The name, which is in brackets, may hold anything.
+    let text = text.get(..len)?;
+    text.get(text.iter().rposition(|&byte| byte == b')')? + 2).copied()
+}
+
 /// The wait status (wait(2)) of a process that has ended and that nobody has waited for yet; `None` of any other, and
 /// where the kernel keeps it from us. From `/proc/PID/stat`.
 #[must_use]

@@ -216,6 +216,14 @@ impl Connection {
         Ok((len, descriptors))
     }
 
+    /// Another descriptor of the same end.
+    ///
+    /// # Errors
+    /// What fcntl(2) says.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Whether the peer is gone. What it has sent before may still be there.
     #[must_use]
     pub fn is_hung_up(&self) -> bool {

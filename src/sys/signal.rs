@@ -106,6 +106,13 @@ pub fn has_thread(pid: Pid, tid: Tid) -> bool {
     found == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
+/// Sends a signal to a process group; tells whether there was one to send it to.
+#[must_use]
+pub fn send_to_group(group: Pid, signal: i32) -> bool {
+    // SAFETY: killpg takes integers.
+    unsafe { libc::killpg(group.0, signal) == 0 }
+}
+
 /// Interrupts system calls of our own threads: see [`Kick::kick`].
 #[derive(Debug, Clone, Copy)]
 pub struct Kick(i32);
@@ -197,10 +204,64 @@ pub fn die_by(signal: i32) {
     unsafe { libc::raise(signal) };
 }
 
+/// Stops this process by a stop signal, so that whoever waits for it sees what the workload was stopped by. Returns when it
+/// has been continued, or at once where that does not stop us: in an orphaned process group, and as the first process of
+/// a PID namespace (signal(7), pid_namespaces(7)).
+pub fn stop_by(signal: i32) {
+    let was_ignored = is_ignored(signal);
+    reset(signal);
+    // One that was sent to us as well and is blocked becomes the same one.
+    // SAFETY: raise takes an integer.
+    unsafe { libc::raise(signal) };
+    change_mask(libc::SIG_UNBLOCK, signal);
+    if was_ignored {
+        ignore(signal);
+    } else {
+        change_mask(libc::SIG_BLOCK, signal);
+    }
+}
+
+/// The signal by which our child has been stopped since the last time that this was asked, and still is; `None` also while a
+/// tracer has stopped it.
+#[must_use]
+pub fn take_stop(pid: Pid) -> Option<i32> {
+    let look = libc::WSTOPPED | libc::WNOHANG;
+    // What a thread of ours that traces it waits for is not to be taken from that one, so it is only looked at first.
+    wait_for_stop(pid, look | libc::WNOWAIT)?;
+    wait_for_stop(pid, look)
+}
+
+fn wait_for_stop(pid: Pid, options: i32) -> Option<i32> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the kernel writes into `info`, a local of its type that outlives the call.
+    let done = unsafe { libc::waitid(libc::P_PID, pid.as_u32(), info.as_mut_ptr(), options) };
+    // SAFETY: all of it are integers and pointers, for which the zeroes it began with are values as good as the kernel's.
+    let info = unsafe { info.assume_init() };
+    if done != 0 || info.si_code != libc::CLD_STOPPED {
+        return None;
+    }
+    // SAFETY: the code says that this member of the union is filled in.
+    Some(unsafe { info.si_status() })
+}
+
+/// Has this process killed when its parent, which must be `parent`, dies (prctl(2), `PR_SET_PDEATHSIG`). It is killed at
+/// once if that has happened already.
+pub fn die_with(parent: Pid) {
+    // SAFETY: this prctl takes integers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    if nix::unistd::getppid().as_raw() != parent.0 {
+        die_by(libc::SIGKILL);
+    }
+}
+
 fn unblock(signal: i32) {
+    change_mask(libc::SIG_UNBLOCK, signal);
+}
+
+fn change_mask(how: i32, signal: i32) {
     let mut only = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: it writes into `only`, a local of its type.
     unsafe { libc::sigaddset(only.as_mut_ptr(), signal) };
     // SAFETY: it only reads the set, a local of its type; zeroes, which it began with, are the empty set.
-    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, only.as_ptr(), ptr::null_mut()) };
+    unsafe { libc::pthread_sigmask(how, only.as_ptr(), ptr::null_mut()) };
 }

@@ -6,11 +6,15 @@ mod support;
 #[path = "../run/arguments.rs"]
 mod arguments;
 mod debuggers;
+#[path = "../run/first_process.rs"]
+mod first_process;
 #[cfg(target_arch = "x86_64")]
 #[path = "../run/foreign.rs"]
 mod foreign;
 #[path = "../run/inherited.rs"]
 mod inherited;
+#[path = "../run/jobs.rs"]
+mod jobs;
 #[path = "../run/life.rs"]
 mod life;
 #[path = "../run/link.rs"]
@@ -31,6 +35,8 @@ mod status;
 mod survival;
 #[path = "../run/triage.rs"]
 mod triage;
+#[path = "../run/waiting.rs"]
+mod waiting;
 
 use std::sync::LazyLock;
 

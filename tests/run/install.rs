@@ -65,13 +65,13 @@ fn a_pause_lasts_until_it_is_told_to_end() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut child = Command::new(CREANCE).arg("pause").stderr(Stdio::piped()).spawn().unwrap();
         let pid = Pid::from_raw(child.id().try_into().unwrap());
-        // It sleeps when it has caught the signals.
+        // It sleeps when it has blocked the signals.
         let status = format!("/proc/{pid}/status");
         let bit = 1_u64 << (signal as i32 - 1);
         while child.try_wait().unwrap().is_none() {
             let status = fs::read_to_string(&status).unwrap();
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-            if u64::from_str_radix(caught.trim(), 16).unwrap() & bit != 0 {
+            let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+            if u64::from_str_radix(blocked.trim(), 16).unwrap() & bit != 0 {
                 kill(pid, signal).unwrap();
             }
             std::thread::yield_now();

@@ -10,11 +10,13 @@ mod arguments;
 mod consumer;
 mod doctor;
 mod engines;
+mod first_process;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
 mod hostile;
 mod inherited;
 mod install;
+mod jobs;
 mod life;
 mod link;
 mod losses;
@@ -27,6 +29,7 @@ mod status;
 mod survival;
 mod triage;
 mod usage;
+mod waiting;
 
 /// The engine of a workload that names none.
 fn engine() -> &'static str {

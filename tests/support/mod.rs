@@ -7,6 +7,7 @@ mod capture;
 pub(crate) mod consumer;
 mod fixture;
 mod skip;
+pub(crate) mod terminal;
 
 use std::{
     env,

@@ -47,6 +47,7 @@ use crate::{
     ring::ProducerMemory,
     sys::{
         Pid, Tid, clock,
+        guard::{self, Front},
         launch::{Child, FilterState, Image, Listening},
         process::share_memory,
         procfs,
@@ -68,6 +69,8 @@ pub struct PtraceEngine {
     listener: Option<OwnedFd>,
     /// The first end of the root: later its id may be another's.
     root_status: Option<i32>,
+    /// Who stops and goes on as the root does.
+    front: Option<Front>,
     counters: EngineCounters,
     holds: Holds,
     /// What has been read of the call that is being looked at.
@@ -105,6 +108,11 @@ impl Engine for PtraceEngine {
             filter: None,
             listener: None,
             root_status: None,
+            front: setup.guarded.map(|guarded| {
+                guarded.board.note_root(root);
+                guarded.board.set_stage(guard::Stage::Receiving);
+                guarded.front
+            }),
             counters: EngineCounters::default(),
             holds: Holds::default(),
             seen: Seen::new(),
@@ -209,10 +217,23 @@ impl PtraceEngine {
             Action::Deliver(onward, signal) => self.resume(stop, (onward, signal), Stage::Life, since),
             Action::Listen => self.resume(stop, (Resume::Listen, 0), Stage::Life, since),
         };
+        self.tell_front(tid, kind);
         if matches!(done, Err(PtraceError::Gone { .. } | PtraceError::Stale { .. })) {
             self.counters.tracees_gone += 1;
         }
         done
+    }
+
+    /// Tells of the root when it is stopped, and when it goes on.
+    fn tell_front(&self, tid: Tid, kind: StopKind) {
+        let Some(front) = self.front.as_ref().filter(|_| self.tracees.pid(tid) == self.child.pid()) else {
+            return;
+        };
+        match kind {
+            StopKind::Group(signal) => front.root_stopped(signal),
+            StopKind::Trap => front.root_goes_on(),
+            _ => {}
+        }
     }
 
     fn resume(
@@ -525,6 +546,9 @@ impl PtraceEngine {
     fn end<M: ProducerMemory>(&mut self, tid: Tid, status: i32, recorder: &mut Recorder<M>) {
         if tid == self.child.pid().leader() {
             self.root_status.get_or_insert(status);
+            if let Some(front) = &self.front {
+                front.root_goes_on();
+            }
         }
         if let Some(pair) = &self.pair {
             pair.ended(tid);
