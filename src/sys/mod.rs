@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod futex;
 pub mod guard;
 mod inherited;
+pub mod inject;
 pub mod launch;
 pub mod memory;
 pub mod notify;

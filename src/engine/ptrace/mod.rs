@@ -9,9 +9,11 @@
 //! Processes come from ptrace events, never from trapping clone or exit. An exec that is trapped stops at its
 //! entry, where its arguments are read, and then either at its event, when it succeeded, or at its exit.
 
+mod attach;
 mod machine;
 mod pair;
 mod placement;
+mod target;
 mod tracees;
 
 use std::{
@@ -20,11 +22,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::pair::can_place;
 use self::{
-    machine::{Action, decide},
+    attach::Attachment,
+    machine::{Action, Phase, decide},
     pair::Pair,
     tracees::{Arrival, Held, PendingCall, Tracees},
+};
+pub use self::{
+    pair::can_place,
+    target::{Answer, AttachError, Note, Release, Target, Unfiltered},
 };
 use super::{
     Engine, EngineError, Holds, LaunchError, Outcome, Recorder, Setup, Stage,
@@ -46,7 +52,7 @@ use crate::{
         Pid, Tid, clock,
         launch::{Child, FilterState, Image, Listening},
         procfs,
-        ptrace::{self, PtraceError, Resume, StopKind, Stopped, Waited},
+        ptrace::{self, Call, PtraceError, Resume, StopKind, Stopped, Waited},
     },
 };
 
@@ -56,7 +62,12 @@ const HELD_POLL: Duration = Duration::from_micros(20);
 /// A workload that is traced by ptrace(2).
 #[derive(Debug)]
 pub struct PtraceEngine {
-    child: Child,
+    /// The first process.
+    root: Pid,
+    /// The same, if we have started it.
+    child: Option<Child>,
+    /// What it was attached to, if not.
+    attachment: Option<Attachment>,
     wanted: Wanted,
     tracees: Tracees,
     told: Told,
@@ -91,45 +102,32 @@ impl Engine for PtraceEngine {
         }
         let mut tracees = Tracees::new(setup.population);
         tracees.introduce(root.leader(), root);
-        Ok(Self {
-            // Should no thread be had for it, stops only take longer.
-            pair: wanted.has_placement().then(Pair::new).and_then(Result::ok),
-            child,
-            wanted,
-            tracees,
-            told: Told::new(process::CAPTURE_BYTES_MAX),
-            is_launching: true,
-            filter: None,
-            listener: None,
-            root_status: None,
-            counters: EngineCounters::default(),
-            holds: Holds::default(),
-            seen: Seen::new(),
-            exec_captures: CaptureBuffer::with_capacity(
-                limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
-            ),
-        })
+        Ok(Self::new(root, Some(child), None, wanted, tracees))
     }
 
     fn root(&self) -> Pid {
-        self.child.pid()
+        self.root
     }
 
     fn run<M: ProducerMemory + Send + Sync>(
         mut self,
         mut recorder: Recorder<M>,
     ) -> Result<Outcome, EngineError> {
-        self.child.open_gate();
+        match &self.child {
+            Some(child) => child.open_gate(),
+            None => self.begin_attached(&mut recorder),
+        }
         let result = self.watch(&mut recorder);
         let ended = Instant::now();
         recorder.begin_end(ended);
+        self.end_attached(&mut recorder);
         self.told.finish(&mut recorder);
         let recorded = recorder.finish();
         result?;
         Ok(Outcome {
             root_status: self.root_status.unwrap_or(0),
-            failure: self.child.failure(),
-            filter: self.filter.or_else(|| self.child.filter_state()),
+            failure: self.child.as_ref().and_then(Child::failure),
+            filter: self.filter.or_else(|| self.child.as_ref()?.filter_state()),
             counters: self.counters,
             recorded,
             holds: self.holds,
@@ -139,12 +137,48 @@ impl Engine for PtraceEngine {
 }
 
 impl PtraceEngine {
+    fn new(
+        root: Pid,
+        child: Option<Child>,
+        attachment: Option<Attachment>,
+        wanted: Wanted,
+        tracees: Tracees,
+    ) -> Self {
+        Self {
+            root,
+            // Should no thread be had for it, stops only take longer.
+            pair: wanted.has_placement().then(Pair::new).and_then(Result::ok),
+            is_launching: child.is_some(),
+            child,
+            attachment,
+            wanted,
+            tracees,
+            told: Told::new(process::CAPTURE_BYTES_MAX),
+            filter: None,
+            listener: None,
+            root_status: None,
+            counters: EngineCounters::default(),
+            holds: Holds::default(),
+            seen: Seen::new(),
+            exec_captures: CaptureBuffer::with_capacity(
+                limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
+            ),
+        }
+    }
+
     fn watch<M: ProducerMemory>(&mut self, recorder: &mut Recorder<M>) -> Result<(), EngineError> {
         // waitpid(2) looks at the newest tracee first, so whoever is served at once may be back before an older one
         // is seen, for ever. Everybody who has something to tell is therefore heard before anybody is served.
         let mut round = Vec::with_capacity(limits::TRACEES_RESERVED);
         loop {
-            let first = if self.tracees.has_held() { ptrace::poll() } else { ptrace::wait().map(Some) };
+            if self.is_let_go() {
+                return self.detach(recorder);
+            }
+            let first = match &self.attachment {
+                _ if self.tracees.has_held() => ptrace::poll(),
+                Some(_) => ptrace::wait_or_signal(),
+                None => ptrace::wait().map(Some),
+            };
             match first.map_err(EngineError::Wait)? {
                 Some(Waited::NoTracees) => return Ok(()),
                 Some(first) => round.push((first, Instant::now())),
@@ -169,7 +203,11 @@ impl PtraceEngine {
     }
 
     fn serve<M: ProducerMemory>(&mut self, waited: Waited, since: Instant, recorder: &mut Recorder<M>) {
-        match waited {
+        let waited = match waited {
+            Waited::Stopped(stop, kind) if self.attachment.is_some() => self.attend(stop, kind, recorder),
+            waited => Some(waited),
+        };
+        match waited.unwrap_or(Waited::NoTracees) {
             Waited::Stopped(stop, kind) => {
                 self.counters.stops += 1;
                 match &self.pair {
@@ -180,9 +218,19 @@ impl PtraceEngine {
                     self.counters.requests_refused += 1;
                 }
             }
-            Waited::Ended(tid, status) => self.end(tid, status, recorder),
+            Waited::Ended(tid, status) => {
+                self.end(tid, status, recorder);
+                self.attended_end(tid, recorder);
+            }
             Waited::NoTracees => {}
         }
+    }
+
+    /// Whether each call of a thread stops, because there is no filter that decides.
+    fn stops_at_every_call(&self, tid: Tid) -> bool {
+        self.attachment
+            .as_ref()
+            .is_some_and(|attachment| attachment.stops_at_every_call(self.tracees.pid(tid)))
     }
 
     /// Carries out what the state machine decides about one stop. On an error the thread is gone, or goes on
@@ -195,12 +243,23 @@ impl PtraceEngine {
         recorder: &mut Recorder<M>,
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
-        let done = match decide(self.tracees.phase(tid), kind) {
+        let phase = self.tracees.phase(tid);
+        if kind == StopKind::SyscallExit
+            && phase == Some(Phase::Outside)
+            && self.stops_at_every_call(tid)
+            && let Some(call) = stop.call_at_entry()?
+        {
+            return self.enter(stop, &call, since, recorder.epoch());
+        }
+        let done = match decide(phase, kind) {
             Action::Hold => {
                 self.tracees.hold(Held { stop, kind, since });
                 return Ok(());
             }
-            Action::Enter => self.enter(stop, since, recorder.epoch()),
+            Action::Enter => match stop.trapped_call() {
+                Ok(call) => self.enter(stop, &call, since, recorder.epoch()),
+                Err(error) => Err(error),
+            },
             Action::Finish => self.finish(stop, since, recorder),
             Action::Introduce(onward) => self.introduce(stop, onward, since, recorder),
             Action::Program => self.program(stop, since, recorder),
@@ -220,30 +279,38 @@ impl PtraceEngine {
         stage: Stage,
         since: Instant,
     ) -> Result<(), PtraceError> {
+        let how =
+            if how == Resume::Free && self.stops_at_every_call(stop.tid()) { Resume::ToExit } else { how };
         let done = stop.resume(how, signal);
         self.holds.note(stage, since);
         done
     }
 
-    /// The filter trapped a call.
-    fn enter(&mut self, stop: Stopped, since: Instant, epoch: u32) -> Result<(), PtraceError> {
+    /// The filter trapped a call, or every call stops.
+    fn enter(&mut self, stop: Stopped, call: &Call, since: Instant, epoch: u32) -> Result<(), PtraceError> {
         let tid = stop.tid();
         let enter_ns = clock::wall_ns();
-        let call = stop.trapped_call()?;
         if let Some(pair) = &self.pair
-            && pair.entered(tid, self.wanted.shows_placement(&call))
+            && pair.entered(tid, self.wanted.shows_placement(call))
         {
             self.counters.pairs_stuck += 1;
         }
         // Until the root has become the workload only its exec is the workload's, and that always matters.
-        if self.is_launching && !is_exec(&call) {
+        if self.is_launching && !is_exec(call) {
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
+        let is_unfiltered = self.stops_at_every_call(tid);
         let hits = self.tracees.name(tid, epoch).map(|name| name.hits);
         let name = || hits;
-        let mut reader = Reader::new(tid, &call, &mut self.seen).with_name(&name);
-        let verdict = if self.is_launching { Verdict::Kept } else { self.wanted.judge(&call, &mut reader) };
-        if !self.wanted.is_recorded(&call, verdict) {
+        let mut reader = Reader::new(tid, call, &mut self.seen).with_name(&name);
+        let verdict = if self.is_launching {
+            Verdict::Kept
+        } else if is_unfiltered && !self.wanted.is_audit() {
+            self.wanted.judge_unasked(call, &mut reader)
+        } else {
+            self.wanted.judge(call, &mut reader)
+        };
+        if !self.wanted.is_recorded(call, verdict) {
             self.counters.reads_failed += reader.unread();
             verdict.count(&mut self.counters);
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
@@ -253,7 +320,7 @@ impl PtraceEngine {
         self.counters.reads_failed += reader.unread();
         verdict.count(&mut self.counters);
         let flags = if verdict == Verdict::Kept { flags } else { flags.with(RecordFlags::IRRELEVANT) };
-        self.tracees.enter(tid, PendingCall { call, enter_ns, flags, is_told: false, captures });
+        self.tracees.enter(tid, PendingCall { call: *call, enter_ns, flags, is_told: false, captures });
         self.resume(stop, (Resume::ToExit, 0), Stage::Kept, since)
     }
 
@@ -314,6 +381,11 @@ impl PtraceEngine {
         let now_ns = clock::wall_ns();
         let resumed = self.resume(stop, (onward, 0), Stage::Life, since);
         let child_pid = if is_thread { pid } else { Pid(child.0) };
+        if let Some(attachment) = &mut self.attachment
+            && !is_thread
+        {
+            attachment.born(pid, child_pid);
+        }
         let arrival = self.tracees.introduce(child, child_pid);
         self.tracees.note_told(tid);
         if matches!(arrival, Arrival::Known) {
@@ -385,8 +457,8 @@ impl PtraceEngine {
         let record = exec_record(call, (former, tid, pid), &mut self.exec_captures);
         if self.is_launching {
             self.is_launching = false;
-            self.filter = self.child.filter_state();
-            self.listener = self.child.take_listener();
+            self.filter = self.child.as_ref().and_then(Child::filter_state);
+            self.listener = self.child.as_ref().and_then(Child::take_listener);
         }
         let resumed = self.resume(stop, (Resume::Free, 0), Stage::Life, since);
         let told_in = self.told.record_exec(pid, (&record, &self.exec_captures), recorder);
@@ -401,7 +473,7 @@ impl PtraceEngine {
 
     /// A thread has ended.
     fn end<M: ProducerMemory>(&mut self, tid: Tid, status: i32, recorder: &mut Recorder<M>) {
-        if tid == self.child.pid().leader() {
+        if tid == self.root.leader() {
             self.root_status.get_or_insert(status);
         }
         if let Some(pair) = &self.pair {

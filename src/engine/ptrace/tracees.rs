@@ -129,6 +129,21 @@ impl Tracees {
         !self.held.is_empty()
     }
 
+    /// Takes all threads that are held.
+    pub(super) fn take_held(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// The threads that are known.
+    pub(super) fn tids(&self) -> Vec<Tid> {
+        self.known.keys().copied().collect()
+    }
+
+    /// How many processes are known.
+    pub(super) fn process_count(&self) -> usize {
+        self.known.iter().filter(|(tid, tracee)| tracee.pid.leader() == **tid).count()
+    }
+
     /// Whether more than one thread is followed.
     pub(super) fn has_several(&self) -> bool {
         self.known.len() + self.held.len() > 1
