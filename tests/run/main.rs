@@ -7,6 +7,7 @@
 mod support;
 
 mod arguments;
+mod attach;
 mod doctor;
 mod engines;
 #[cfg(target_arch = "x86_64")]

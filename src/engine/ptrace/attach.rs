@@ -179,10 +179,6 @@ impl PtraceEngine {
         let Some(attachment) = &self.attachment else { return };
         let threads: Vec<_> = attachment.awaited.iter().copied().collect();
         self.introduce_found(&threads, recorder);
-        let processes = self.tracees.process_count();
-        if let Some(attachment) = &self.attachment {
-            attachment.note(Note::Attached { processes, threads: threads.len() });
-        }
         for tid in threads {
             self.interrupt_first(tid);
         }
@@ -300,7 +296,11 @@ impl PtraceEngine {
             return;
         }
         let new: Vec<_> = attachment.seize_new(&mut self.tracees).into_iter().map(|(tid, _)| tid).collect();
-        attachment.is_complete = new.is_empty();
+        if new.is_empty() {
+            attachment.is_complete = true;
+            let (processes, threads) = self.tracees.counts();
+            attachment.note(Note::Attached { processes, threads });
+        }
         attachment.awaited.extend(&new);
         self.introduce_found(&new, recorder);
         for tid in new {

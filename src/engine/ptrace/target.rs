@@ -46,7 +46,7 @@ pub struct Target {
 /// What happens, for people.
 #[derive(Debug)]
 pub enum Note {
-    /// So many threads of so many processes are attached to.
+    /// So many threads of so many processes are attached to: none is missed from now on.
     Attached {
         /// Processes.
         processes: usize,

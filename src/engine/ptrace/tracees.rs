@@ -139,9 +139,10 @@ impl Tracees {
         self.known.keys().copied().collect()
     }
 
-    /// How many processes are known.
-    pub(super) fn process_count(&self) -> usize {
-        self.known.iter().filter(|(tid, tracee)| tracee.pid.leader() == **tid).count()
+    /// How many processes are known, and how many threads.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let leaders = self.known.iter().filter(|(tid, tracee)| tracee.pid.leader() == **tid);
+        (leaders.count(), self.known.len())
     }
 
     /// Whether more than one thread is followed.
