@@ -128,7 +128,7 @@ impl Guest {
     /// # Errors
     /// [`Lost`]
     pub fn put_filter(self, filter: &[libc::sock_filter]) -> Result<(Self, Filtered), Lost> {
-        let bytes = (filter.len() * size_of::<libc::sock_filter>() + size_of::<libc::sock_fprog>()) as u64;
+        let bytes = (size_of_val(filter) + size_of::<libc::sock_fprog>()) as u64;
         let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let writable = libc::PROT_READ | libc::PROT_WRITE;
         let map = [0, bytes, number(writable), number(private), u64::MAX, 0];
