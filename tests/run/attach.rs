@@ -25,19 +25,19 @@ struct Running {
 
 impl Running {
     fn start<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>, reads_stderr: bool) -> Self {
-        let words: Vec<OsString> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stdin(Stdio::piped());
+        let mut words = words.into_iter().map(|word| word.as_ref().to_owned());
+        let mut command = Command::new(words.next().expect("a command has a program"));
+        command.args(words).stdin(Stdio::piped());
         if reads_stderr {
             command.stdout(Stdio::null()).stderr(Stdio::piped());
         } else {
             command.stdout(Stdio::piped());
         }
-        let mut child = command.spawn().unwrap();
+        let mut child = command.spawn().expect("the program can be started");
         let output: Box<dyn Read + Send> = if reads_stderr {
-            Box::new(child.stderr.take().unwrap())
+            Box::new(child.stderr.take().expect("it is a pipe"))
         } else {
-            Box::new(child.stdout.take().unwrap())
+            Box::new(child.stdout.take().expect("it is a pipe"))
         };
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -58,45 +58,40 @@ impl Running {
     }
 
     fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).unwrap()
+        i32::try_from(self.child.id()).expect("a pid fits")
     }
 
     fn signal(&self, signal: i32) {
-        PidFd::open(Pid(self.pid())).unwrap().send(signal).unwrap();
+        let process = PidFd::open(Pid(self.pid())).expect("a child that was not waited for can be opened");
+        process.send(signal).expect("a child can be sent a signal");
     }
 
     fn line(&self) -> String {
         self.lines.recv_timeout(LIMIT).expect("a line comes")
     }
 
-    /// Waits for a line that holds these words; gives all up to it.
-    fn wait_for(&self, words: &str) -> Vec<String> {
-        let mut lines = Vec::new();
-        loop {
-            match self.lines.recv_timeout(LIMIT) {
-                Ok(line) if line.contains(words) => return lines,
-                Ok(line) => lines.push(line),
-                Err(_) => panic!("no line says {words:?}: {lines:#?}"),
-            }
-        }
+    /// Waits for a line that holds these words.
+    fn wait_for(&self, words: &str) {
+        while !self.line().contains(words) {}
     }
 
     fn say(&mut self, line: &str) {
-        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+        let stdin = self.stdin.as_mut().expect("it is open until the end");
+        writeln!(stdin, "{line}").expect("the program reads");
     }
 
     fn ask(&mut self, line: &str) -> i64 {
         self.say(line);
-        self.line().parse().unwrap()
+        self.line().parse().expect("it answers a number")
     }
 
     /// Waits for its end; gives its exit status, or the signal below 0, and its last lines.
     fn finish(mut self) -> (i32, Vec<String>) {
         drop(self.stdin.take());
         let lines = self.lines.iter().collect();
-        let status = self.child.wait().unwrap();
+        let status = self.child.wait().expect("a child can be waited for");
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-        (status.code().unwrap_or_else(|| -signal.unwrap()), lines)
+        (status.code().or_else(|| Some(-signal?)).unwrap_or_default(), lines)
     }
 }
 
@@ -117,7 +112,7 @@ struct Attached {
 impl Attached {
     /// Attaches, and waits until that is complete; `None` if this machine does not permit it.
     fn to(target: i32, flags: &[&str]) -> Option<Self> {
-        let output = NamedTempFile::new().unwrap();
+        let output = NamedTempFile::new().expect("a temporary file can be made");
         let mut words: Vec<OsString> =
             [CREANCE, "attach", "--output", "json", "--output-file"].map(OsString::from).to_vec();
         words.push(output.path().into());
@@ -147,7 +142,7 @@ impl Attached {
 }
 
 fn events(output: &NamedTempFile) -> Vec<Event> {
-    let text = fs::read_to_string(output.path()).unwrap();
+    let text = fs::read_to_string(output.path()).expect("the output is text");
     let events: Vec<_> = text.lines().map(Event::parse).collect();
     for (number, event) in (0..).zip(&events) {
         assert_eq!(event.number("/seq"), Some(number), "{event:?}");
@@ -165,8 +160,8 @@ fn until<T: Debug + PartialEq>(is: T, of: impl Fn() -> T) {
 }
 
 fn status(pid: i32, name: &str) -> String {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it is there");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("it has that line");
     line.trim().chars().take_while(|c| !c.is_whitespace()).collect()
 }
 
