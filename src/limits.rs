@@ -364,3 +364,19 @@ pub const BRACKETS_DEPTH_MAX: usize = 100;
 
 /// Files, directories and links that `creance install` copies at most.
 pub const INSTALL_ENTRIES_MAX: usize = 100_000;
+
+/// Stops of a thread that makes a call for us until that call is given up. It takes two, and a few more if it is stopped
+/// by signals meanwhile.
+pub const INJECTION_STOPS_MAX: usize = 64;
+
+/// Looks at the threads and children of a process that is being attached to, before it is left to the next stop.
+pub const ATTACH_LOOKS_MAX: usize = 64;
+
+/// Processes that are attached to at the start.
+pub const ATTACHED_PROCESSES_MAX: usize = 4096;
+
+/// Longest time after which creance detaches by itself: a year, in seconds.
+pub const ATTACH_SECONDS_MAX: u64 = 366 * 24 * 3600;
+
+/// How often the engine is asked to detach until it hears.
+pub const DETACH_ASK_MS: u64 = 5;

@@ -20,7 +20,9 @@ use crate::{
     decode::Decoder,
     engine::{
         Engine, EngineError, FullRing, LaunchError, Outcome, Population, Recorder, Setup, Wanted,
-        histogram_ns, ptrace::Substitute, snapshot,
+        histogram_ns,
+        ptrace::{self, PtraceEngine, Substitute, Target},
+        snapshot,
     },
     event::Record,
     limits,
@@ -55,6 +57,9 @@ pub enum PipelineError {
     /// The workload could not be started; nothing of it has run.
     #[error("the workload could not be started")]
     Launch(#[source] LaunchError),
+    /// A process that runs already could not be attached to; nothing has changed for it.
+    #[error("attaching")]
+    NotAttached(#[source] ptrace::AttachError),
     /// The engine stopped before the workload did, which has died with it.
     #[error("the engine stopped early, and the workload with it")]
     Engine(#[source] EngineError),
@@ -79,6 +84,17 @@ pub struct Plan {
     pub substitute: Substitute,
     /// What this process has of its guardian, if it has one.
     pub guarded: Option<Guarded>,
+    /// How long one stop may be held for room in the ring.
+    pub hold_max: Duration,
+}
+
+/// What that runs already is to be captured.
+#[derive(Debug)]
+pub struct AttachPlan {
+    /// The process, and how.
+    pub target: Target,
+    /// The calls that are kept.
+    pub wanted: Wanted,
     /// How long one stop may be held for room in the ring.
     pub hold_max: Duration,
 }
@@ -200,10 +216,36 @@ pub struct Consumed {
 /// [`PipelineError`]. A sink that fails is no error: see [`Consumed::sink_error`].
 pub fn capture<E: Engine>(
     plan: Plan,
-    mut destination: Destination<'_>,
+    destination: Destination<'_>,
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
     let Plan { image, wanted, workers, substitute, guarded, hold_max } = plan;
+    let launch =
+        move |population| E::launch(&image, wanted, Setup { population, workers, substitute, guarded });
+    capture_by(launch, hold_max, destination, on_start)
+}
+
+/// Attaches to a process that runs, and captures it until it has ended or was detached from: as [`capture`].
+///
+/// # Errors
+/// [`PipelineError`]. A process that cannot be attached to is [`PipelineError::NotAttached`].
+pub fn attach(
+    plan: AttachPlan,
+    destination: Destination<'_>,
+    on_start: impl FnOnce(Pid),
+) -> Result<Report, PipelineError> {
+    let AttachPlan { target, wanted, hold_max } = plan;
+    let attach =
+        move |population| PtraceEngine::attach(target, wanted, Setup { population, ..Setup::default() });
+    capture_by(attach, hold_max, destination, on_start)
+}
+
+fn capture_by<E: Engine>(
+    launch: impl FnOnce(Population) -> Result<E, LaunchError> + Send + 'static,
+    hold_max: Duration,
+    mut destination: Destination<'_>,
+    on_start: impl FnOnce(Pid),
+) -> Result<Report, PipelineError> {
     let (memory, presence, population) = match &destination {
         Destination::Sink(_, ring_bytes) => {
             let memory = Memfd::create(*ring_bytes).map_err(PipelineError::Ring)?;
@@ -223,7 +265,7 @@ pub fn capture<E: Engine>(
     let engine = thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let engine = match E::launch(&image, wanted, Setup { population, workers, substitute, guarded }) {
+            let engine = match launch(population) {
                 Ok(engine) => engine,
                 Err(error) => {
                     // The receiver waits for this one message.
@@ -237,7 +279,10 @@ pub fn capture<E: Engine>(
             Some(engine.run(recorder))
         })
         .map_err(PipelineError::Thread)?;
-    let root = start.recv().map_err(|_| PipelineError::EnginePanic)?.map_err(PipelineError::Launch)?;
+    let root = start.recv().map_err(|_| PipelineError::EnginePanic)?.map_err(|error| match error {
+        LaunchError::Attach(error) => PipelineError::NotAttached(error),
+        error => PipelineError::Launch(error),
+    })?;
     // Not before the clone: a child that inherits this could not be seized without CAP_SYS_PTRACE.
     signal::deny_access();
     on_start(root);

@@ -3,11 +3,13 @@
 //! The exit status is the workload's own wherever there is one. Bad input is status 2, with one line that says what
 //! and where, and nothing has been started then.
 
+mod attach;
 mod doctor;
 mod explain;
 mod forward;
 mod guardian;
 mod install;
+mod options;
 mod pause;
 mod program;
 mod rules;
@@ -48,6 +50,8 @@ struct Cli {
 enum Command {
     /// Run a workload and show what it does
     Run(Box<run::Run>),
+    /// Show what a process does that runs already
+    Attach(Box<attach::Attach>),
     /// Show what would be trapped for some rules, and why
     Explain(explain::Explain),
     /// Show what this machine permits, and which engine it gets
@@ -130,6 +134,7 @@ pub fn main() -> ExitCode {
     };
     let done = match command {
         Command::Run(run) => run.run(),
+        Command::Attach(attach) => attach.run(),
         Command::Explain(explain) => explain.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Rules(rules) => rules.run(),

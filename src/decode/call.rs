@@ -5,7 +5,10 @@ use super::{
 };
 use crate::{
     abi::{self, Abi, ArgumentKind, FlagSet, FlagWords},
-    event::{Capture, CaptureFlags, CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, Record, RecordFlags},
+    event::{
+        Capture, CaptureFlags, CaptureKind, PROCESS_CLONE_LOST, PROCESS_EXEC_LOST, PROCESS_OUTSIDER, Record,
+        RecordFlags,
+    },
 };
 
 /// `AT_FDCWD` (linux/fcntl.h): a path starts from the current directory.
@@ -135,7 +138,12 @@ pub(super) fn process<'a>(record: &Record<'a>) -> Arguments<'a> {
     if let Some(argv) = started_with(record) {
         arguments.push(captured("argv", Value::Strings(Strings::new(argv.data)), argv));
     }
-    for (bit, name) in [(PROCESS_EXEC_LOST, "exec_lost"), (PROCESS_CLONE_LOST, "clone_lost")] {
+    let names = [
+        (PROCESS_EXEC_LOST, "exec_lost"),
+        (PROCESS_CLONE_LOST, "clone_lost"),
+        (PROCESS_OUTSIDER, "outsider"),
+    ];
+    for (bit, name) in names {
         if bits & bit != 0 {
             arguments.push(Argument::new(name, Value::Bool(true)));
         }

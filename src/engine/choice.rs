@@ -82,6 +82,8 @@ pub struct Choice {
 pub enum Why {
     /// It was asked for.
     Asked,
+    /// Only this one attaches to what runs already.
+    Attached,
     /// What speaks against the other one.
     Instead(Vec<Obstacle>),
 }
@@ -161,6 +163,7 @@ impl fmt::Display for Choice {
         write!(f, "{}: ", self.engine.name())?;
         match &self.why {
             Why::Asked => f.write_str("asked for"),
+            Why::Attached => f.write_str("attached to what ran already"),
             Why::Instead(obstacles) => {
                 let other = match self.engine {
                     EngineKind::Notify => EngineKind::Ptrace,

@@ -30,6 +30,7 @@ pub use wanted::{Verdict, Wanted};
 
 use hdrhistogram::Histogram;
 
+use self::ptrace::AttachError;
 use crate::{
     counters::{EngineCounters, RecorderCounters},
     filter::CompileError,
@@ -120,6 +121,9 @@ pub enum LaunchError {
     /// The first process could not be traced.
     #[error("tracing the workload's first process (is ptrace permitted here? see kernel.yama.ptrace_scope)")]
     Seize(#[source] PtraceError),
+    /// A process that runs already could not be attached to.
+    #[error("attaching")]
+    Attach(#[from] AttachError),
 }
 
 /// The engine had to stop before the workload's end. The workload dies with the engine.

@@ -29,10 +29,17 @@ pub fn processes(
 ) -> io::Result<()> {
     let mut captures = CaptureBuffer::with_capacity(CAPTURE_BYTES_MAX);
     let mut bytes = Vec::with_capacity(HEADER_BYTES + CAPTURE_BYTES_MAX);
-    let outsiders = ancestors(tracer).into_iter().chain([tracer]).map(|pid| (pid, PROCESS_OUTSIDER));
+    let own: Vec<_> = ancestors(tracer).into_iter().chain([tracer]).collect();
+    let outsiders = own.iter().map(|&pid| (pid, PROCESS_OUTSIDER));
     // Looked for only when the others have been told of: whoever fails before that is spared the look at `/proc`.
-    let workload = iter::once_with(|| parents_first(&parents(workload))).flatten().map(|pid| (pid, 0));
-    for (pid, bits) in outsiders.chain(workload) {
+    let workload = iter::once_with(|| {
+        let parents = parents(workload);
+        // Of a workload that we have not started the ancestors are others than ours.
+        let others = self::outsiders(&parents, |pid| own.contains(&pid));
+        let others = others.into_iter().filter(|pid| !own.contains(pid)).map(|pid| (pid, PROCESS_OUTSIDER));
+        others.chain(parents_first(&parents).into_iter().map(|pid| (pid, 0))).collect::<Vec<_>>()
+    });
+    for (pid, bits) in outsiders.chain(workload.flatten()) {
         let Some(header) = process_record(pid, bits, &mut captures) else { continue };
         bytes.resize(HEADER_BYTES + captures.as_bytes().len(), 0);
         if event::write_record(&mut bytes, &header, &captures).is_ok() {
@@ -40,6 +47,29 @@ pub fn processes(
         }
     }
     Ok(())
+}
+
+/// Puts processes that are followed into an order in which each comes after its parent; before them come their ancestors
+/// that are not followed, eldest first.
+pub(crate) fn lineage(
+    pids: impl Iterator<Item = Pid>,
+    is_followed: impl Fn(Pid) -> bool,
+) -> (Vec<Pid>, Vec<Pid>) {
+    let parents: HashMap<_, _> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    (outsiders(&parents, is_followed), parents_first(&parents))
+}
+
+/// The ancestors of these processes that are not followed, eldest first.
+fn outsiders(parents: &HashMap<Pid, Pid>, is_followed: impl Fn(Pid) -> bool) -> Vec<Pid> {
+    let mut outsiders = Vec::new();
+    for (&pid, &parent) in parents {
+        if !is_followed(parent) && !parents.contains_key(&parent) && !outsiders.contains(&parent) {
+            let ancestors: Vec<_> =
+                ancestors(pid).into_iter().filter(|pid| !outsiders.contains(pid)).collect();
+            outsiders.extend(ancestors);
+        }
+    }
+    outsiders
 }
 
 /// The ancestors of a process, eldest first.

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod hint;
 pub mod inbox;
 mod inherited;
+pub mod inject;
 pub mod launch;
 pub mod memory;
 pub mod notify;

@@ -127,24 +127,64 @@ pub fn relations(tid: Tid) -> io::Result<Relations> {
     relations().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// How many seccomp filters a thread has, from `/proc/TID/status`: since Linux 5.9. `None` where it is not told.
+/// A number that stands alone in a line of `/proc/TID/status`, or the first of its line: `None` if there is no such line.
 #[must_use]
-pub fn filter_count(tid: Tid) -> Option<u32> {
+pub fn status_number(tid: Tid, name: &str) -> Option<i64> {
     let mut text = [0; limits::PROC_TEXT_BYTES_MAX];
     let (len, _) = read_text(tid, "status", &mut text).ok()?;
     let mut lines = text.get(..len)?.split(|&byte| byte == b'\n');
-    let count = lines.find_map(|line| line.strip_prefix(b"Seccomp_filters:"))?;
-    std::str::from_utf8(count).ok()?.trim().parse().ok()
+    let line = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
+    std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// How many seccomp filters a thread has: since Linux 5.9 (proc_pid_status(5)). `None` where it is not told.
+#[must_use]
+pub fn filter_count(tid: Tid) -> Option<u32> {
+    status_number(tid, "Seccomp_filters")?.try_into().ok()
 }
 
 /// The state of a thread, as one letter (proc(5)); `None` if it is gone. From `/proc/TID/stat`.
 #[must_use]
 pub fn state(tid: Tid) -> Option<u8> {
-    let mut text = [0; 1024];
+    let mut text = [0; limits::PROC_STAT_BYTES_MAX];
     let (len, _) = read_text(tid, "stat", &mut text).ok()?;
-    // The name, which is in brackets, may hold anything.
-    let text = text.get(..len)?;
-    text.get(text.iter().rposition(|&byte| byte == b')')? + 2).copied()
+    after_name(text.get(..len)?)?.bytes().next()
+}
+
+/// What `/proc/PID/stat` tells of a process that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Birth {
+    /// When it was made, in ticks since the machine started: with its number this names one process for ever.
+    pub start_ticks: u64,
+    /// It is a thread of the kernel.
+    pub is_kernel_thread: bool,
+    /// It has ended, and nobody has waited for it yet.
+    pub has_ended: bool,
+}
+
+/// What `/proc/TID/stat` tells of a thread; `None` if it is gone.
+#[must_use]
+pub fn birth(tid: Tid) -> Option<Birth> {
+    /// `PF_KTHREAD` (linux/sched.h).
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    let mut text = [0; limits::PROC_STAT_BYTES_MAX];
+    let (len, _) = read_text(tid, "stat", &mut text).ok()?;
+    // The state is field 3, the flags 9, the start 22 (proc_pid_stat(5)).
+    let fields: Vec<_> = after_name(text.get(..len)?)?.split_ascii_whitespace().collect();
+    Some(Birth {
+        start_ticks: fields.get(19)?.parse().ok()?,
+        is_kernel_thread: fields.get(6)?.parse::<u64>().ok()? & KERNEL_THREAD != 0,
+        has_ended: fields.first()?.starts_with(['Z', 'X']),
+    })
+}
+
+/// The threads of a process; none if it is gone.
+#[must_use]
+pub fn threads(pid: Pid) -> Vec<Tid> {
+    let Ok(Ok(entries)) = with_path(pid.leader(), "task", |path| fs::read_dir(path)) else {
+        return Vec::new();
+    };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Tid)).collect()
 }
 
 /// The wait status (wait(2)) of a process that has ended and that nobody has waited for yet; `None` of any other, and

@@ -62,6 +62,14 @@ pub fn seize(tid: Tid) -> Result<(), PtraceError> {
     request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, libc::c_long::from(OPTIONS))
 }
 
+/// Attaches to a thread as [`seize`] does, but it lives on if we die.
+///
+/// # Errors
+/// [`PtraceError`]: `EPERM` if the thread is not ours to trace, has a tracer or has ended.
+pub fn seize_to_let_go(tid: Tid) -> Result<(), PtraceError> {
+    request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, libc::c_long::from(OPTIONS & !libc::PTRACE_O_EXITKILL))
+}
+
 /// What a thread is attached to for, for one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Watch {
@@ -101,7 +109,7 @@ pub fn interrupt(tid: Tid) -> Result<(), PtraceError> {
 /// # Errors
 /// As [`wait`].
 pub fn wait_attached() -> io::Result<Option<Waited>> {
-    wait_with(0, LetGo::Detach)
+    wait_with(-1, 0, LetGo::Detach)
 }
 
 /// Lets every thread go that the calling thread is still attached to: one that was killed while it stood still, whose end
@@ -154,8 +162,30 @@ pub enum StopKind {
 /// What waitpid(2) says, other than that there are no children and that a signal came.
 pub fn wait() -> io::Result<Waited> {
     loop {
-        if let Some(waited) = wait_with(0, LetGo::Continue)? {
+        if let Some(waited) = wait_with(-1, 0, LetGo::Continue)? {
             return Ok(waited);
+        }
+    }
+}
+
+/// As [`wait`], but does not wait on after a signal of our own: `None` if one came.
+///
+/// # Errors
+/// As [`wait`].
+pub fn wait_or_signal() -> io::Result<Option<Waited>> {
+    wait_with(-1, 0, LetGo::Continue)
+}
+
+/// Waits for this one thread; `None` if it is not attached to, or is no more.
+///
+/// # Errors
+/// As [`wait`].
+pub fn wait_for(tid: Tid) -> io::Result<Option<Waited>> {
+    loop {
+        match wait_with(tid.0, 0, LetGo::ToCall)? {
+            Some(Waited::NoTracees) => return Ok(None),
+            Some(waited) => return Ok(Some(waited)),
+            None => {}
         }
     }
 }
@@ -165,7 +195,7 @@ pub fn wait() -> io::Result<Waited> {
 /// # Errors
 /// As [`wait`].
 pub fn poll() -> io::Result<Option<Waited>> {
-    wait_for(-1, libc::WNOHANG, LetGo::Continue)
+    wait_with(-1, libc::WNOHANG, LetGo::Continue)
 }
 
 /// As [`poll`], but looks at one thread only, which since Linux 5.13 takes the same time however many there are. `None` as
@@ -178,15 +208,11 @@ pub fn poll_one(tid: Tid) -> io::Result<Option<Waited>> {
         // waitpid(2) would take it for others.
         return Ok(None);
     }
-    let waited = wait_for(tid.0, libc::WNOHANG, LetGo::Continue)?;
+    let waited = wait_with(tid.0, libc::WNOHANG, LetGo::Continue)?;
     Ok(waited.filter(|waited| !matches!(waited, Waited::NoTracees)))
 }
 
-fn wait_with(options: i32, let_go: LetGo) -> io::Result<Option<Waited>> {
-    wait_for(-1, options, let_go)
-}
-
-fn wait_for(which: libc::pid_t, options: i32, let_go: LetGo) -> io::Result<Option<Waited>> {
+fn wait_with(which: libc::pid_t, options: i32, let_go: LetGo) -> io::Result<Option<Waited>> {
     let mut status = 0;
     // SAFETY: `status` is a local that outlives the call. __WNOTHREAD keeps children of other threads of this
     // process out: they are not ours.
@@ -245,6 +271,8 @@ pub struct Stopped {
 enum LetGo {
     /// The thread goes on.
     Continue,
+    /// It goes on to its next call.
+    ToCall,
     /// It goes on, and is no longer attached to.
     Detach,
     /// Nothing: the stop has turned out to be another one, whose own value resumes the thread.
@@ -273,6 +301,19 @@ impl Stopped {
         request(name, code, tid, libc::c_long::from(signal))
     }
 
+    /// Says that a thread whose stop is dropped must stop at its next call still.
+    pub fn keep_its_calls(&self) {
+        self.let_go.set(LetGo::ToCall);
+    }
+
+    /// Says that the thread is to be killed if we die (PTRACE_O_EXITKILL).
+    ///
+    /// # Errors
+    /// [`PtraceError`]
+    pub fn die_with_us(&self) -> Result<(), PtraceError> {
+        request("PTRACE_SETOPTIONS", libc::PTRACE_SETOPTIONS, self.tid, libc::c_long::from(OPTIONS))
+    }
+
     /// Detaches from the thread, which goes on with `signal` delivered to it unless that is 0, or stays in its group-stop.
     ///
     /// # Errors
@@ -298,6 +339,22 @@ impl Stopped {
         // The register is 64 bits wide, but the kernel looks at 32 of them (seccomp(2), `struct seccomp_data`).
         let nr = SyscallNr(u32::try_from(call.nr & u64::from(u32::MAX)).unwrap_or(u32::MAX));
         Ok(Call { abi: Abi::of_call(info.arch, nr), nr, arguments: call.args })
+    }
+
+    /// The call that is about to begin, at a [`StopKind::SyscallExit`] that is none: see [`Self::is_at_entry`]. `None` if it
+    /// is one.
+    ///
+    /// # Errors
+    /// [`PtraceError`]
+    pub fn call_at_entry(&self) -> Result<Option<Call>, PtraceError> {
+        let info = self.syscall_info()?;
+        if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+            return Ok(None);
+        }
+        // SAFETY: `op` says that the kernel filled in this member of the union; all of it are plain integers.
+        let call = unsafe { info.u.entry };
+        let nr = SyscallNr(u32::try_from(call.nr & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+        Ok(Some(Call { abi: Abi::of_call(info.arch, nr), nr, arguments: call.args }))
     }
 
     /// The result of the call that has returned, at [`StopKind::SyscallExit`]: the value, or `-errno`.
@@ -359,8 +416,28 @@ impl Stopped {
         Ok(call_of_registers(&self.registers()?, arch))
     }
 
-    fn registers(&self) -> Result<libc::user_regs_struct, PtraceError> {
+    pub(super) fn registers(&self) -> Result<libc::user_regs_struct, PtraceError> {
         nix::sys::ptrace::getregs(self.nix_pid()).map_err(|errno| self.error("PTRACE_GETREGS", errno))
+    }
+
+    pub(super) fn set_registers(&self, registers: libc::user_regs_struct) -> Result<(), PtraceError> {
+        nix::sys::ptrace::setregs(self.nix_pid(), registers)
+            .map_err(|errno| self.error("PTRACE_SETREGS", errno))
+    }
+
+    /// Writes one word into its memory (PTRACE_POKEDATA), in the order of these bytes.
+    pub(super) fn poke(
+        &self,
+        addr: RemoteAddr,
+        word: [u8; size_of::<libc::c_long>()],
+    ) -> Result<(), PtraceError> {
+        let at = usize::try_from(addr.0).map_err(|_| self.refused("PTRACE_POKEDATA", Errno::EFAULT))?;
+        nix::sys::ptrace::write(
+            self.nix_pid(),
+            ptr::without_provenance_mut(at),
+            libc::c_long::from_ne_bytes(word),
+        )
+        .map_err(|errno| self.error("PTRACE_POKEDATA", errno))
     }
 
     /// The number that came with the stop (PTRACE_GETEVENTMSG), as a thread id.
@@ -406,6 +483,7 @@ impl Drop for Stopped {
         // A failure means that the thread is gone, which `wait` reports.
         let _ = match self.let_go.get() {
             LetGo::Continue => request("PTRACE_CONT", libc::PTRACE_CONT, self.tid, 0),
+            LetGo::ToCall => request("PTRACE_SYSCALL", libc::PTRACE_SYSCALL, self.tid, 0),
             LetGo::Detach => request("PTRACE_DETACH", libc::PTRACE_DETACH, self.tid, 0),
             LetGo::Nothing => Ok(()),
         };

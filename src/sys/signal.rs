@@ -135,6 +135,12 @@ impl Kick {
         if done == 0 { Ok(Self(signal)) } else { Err(io::Error::last_os_error()) }
     }
 
+    /// The one that another thread has caught already by [`Self::new`].
+    #[must_use]
+    pub fn caught() -> Self {
+        Self(libc::SIGRTMAX())
+    }
+
     /// Lets the calling thread be kicked, whatever mask it has inherited.
     pub fn receive(self) {
         unblock(self.0);

@@ -7,6 +7,7 @@
 mod support;
 
 mod arguments;
+mod attach;
 mod consumer;
 mod doctor;
 mod engines;

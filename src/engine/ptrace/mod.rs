@@ -9,23 +9,30 @@
 //! Processes come from ptrace events, never from trapping clone or exit. An exec that is trapped stops at its
 //! entry, where its arguments are read, and then either at its event, when it succeeded, or at its exit.
 
+mod attach;
 mod machine;
 mod pair;
 mod placement;
 mod substitute;
+mod target;
 mod tracees;
 mod waiting;
 
 use std::{os::fd::OwnedFd, time::Instant};
 
 use self::{
+    attach::Attachment,
     machine::{Action, Phase, decide},
     pair::Pair,
     substitute::{Need, Replaced, Restore},
     tracees::{Arrival, Held, PendingCall, Tracees},
     waiting::{Crowd, Waiting},
 };
-pub use self::{pair::can_place, substitute::Substitute};
+pub use self::{
+    pair::can_place,
+    substitute::Substitute,
+    target::{Answer, AttachError, Note, Release, Target, Unfiltered},
+};
 use super::{
     Engine, EngineError, Holds, LaunchError, Outcome, Recorder, Setup, Stage,
     calls::{
@@ -58,7 +65,12 @@ use crate::{
 /// A workload that is traced by ptrace(2).
 #[derive(Debug)]
 pub struct PtraceEngine {
-    child: Child,
+    /// The first process.
+    root: Pid,
+    /// The same, if we have started it.
+    child: Option<Child>,
+    /// What it was attached to, if not.
+    attachment: Option<Attachment>,
     wanted: Wanted,
     tracees: Tracees,
     told: Told,
@@ -97,51 +109,37 @@ impl Engine for PtraceEngine {
         }
         let mut tracees = Tracees::new(setup.population, setup.substitute);
         tracees.introduce(root.leader(), root);
-        Ok(Self {
-            // Should no thread be had for it, stops only take longer.
-            pair: wanted.has_placement().then(Pair::new).and_then(Result::ok),
-            child,
-            wanted,
-            tracees,
-            told: Told::new(process::CAPTURE_BYTES_MAX),
-            is_launching: true,
-            filter: None,
-            listener: None,
-            root_status: None,
-            front: setup.guarded.map(|guarded| {
-                guarded.board.note_root(root);
-                guarded.board.set_stage(guard::Stage::Receiving);
-                guarded.front
-            }),
-            counters: EngineCounters::default(),
-            holds: Holds::default(),
-            seen: Seen::new(),
-            unserved: Vec::new(),
-            exec_captures: CaptureBuffer::with_capacity(
-                limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
-            ),
-        })
+        let front = setup.guarded.map(|guarded| {
+            guarded.board.note_root(root);
+            guarded.board.set_stage(guard::Stage::Receiving);
+            guarded.front
+        });
+        Ok(Self { front, ..Self::new(root, Some(child), None, wanted, tracees) })
     }
 
     fn root(&self) -> Pid {
-        self.child.pid()
+        self.root
     }
 
     fn run<M: ProducerMemory + Send + Sync>(
         mut self,
         mut recorder: Recorder<M>,
     ) -> Result<Outcome, EngineError> {
-        self.child.open_gate();
+        match &self.child {
+            Some(child) => child.open_gate(),
+            None => self.begin_attached(&mut recorder),
+        }
         let result = self.watch(&mut recorder);
         let ended = Instant::now();
         recorder.begin_end(ended);
+        self.end_attached(&mut recorder);
         self.told.finish(&mut recorder);
         let recorded = recorder.finish();
         result?;
         Ok(Outcome {
             root_status: self.root_status.unwrap_or(0),
-            failure: self.child.failure(),
-            filter: self.filter.or_else(|| self.child.filter_state()),
+            failure: self.child.as_ref().and_then(Child::failure),
+            filter: self.filter.or_else(|| self.child.as_ref()?.filter_state()),
             counters: self.counters,
             recorded,
             holds: self.holds,
@@ -151,13 +149,51 @@ impl Engine for PtraceEngine {
 }
 
 impl PtraceEngine {
+    fn new(
+        root: Pid,
+        child: Option<Child>,
+        attachment: Option<Attachment>,
+        wanted: Wanted,
+        tracees: Tracees,
+    ) -> Self {
+        Self {
+            root,
+            // Should no thread be had for it, stops only take longer.
+            pair: wanted.has_placement().then(Pair::new).and_then(Result::ok),
+            is_launching: child.is_some(),
+            child,
+            attachment,
+            wanted,
+            tracees,
+            told: Told::new(process::CAPTURE_BYTES_MAX),
+            filter: None,
+            listener: None,
+            root_status: None,
+            front: None,
+            counters: EngineCounters::default(),
+            holds: Holds::default(),
+            seen: Seen::new(),
+            unserved: Vec::new(),
+            exec_captures: CaptureBuffer::with_capacity(
+                limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
+            ),
+        }
+    }
+
     fn watch<M: ProducerMemory>(&mut self, recorder: &mut Recorder<M>) -> Result<(), EngineError> {
         // waitpid(2) looks at the newest tracee first, so whoever is served at once may be back before an older one
         // is seen, for ever. Everybody who has something to tell is therefore heard before anybody is served.
         let mut round = Vec::with_capacity(limits::TRACEES_RESERVED);
         let mut waiting = Waiting::new();
         loop {
-            let crowd = Crowd { count: self.tracees.count(), has_held: self.tracees.has_held() };
+            if self.is_let_go() {
+                return self.detach(recorder);
+            }
+            let crowd = Crowd {
+                count: self.tracees.count(),
+                has_held: self.tracees.has_held(),
+                may_be_called: self.attachment.is_some(),
+            };
             if !waiting.hear(crowd, &mut round).map_err(EngineError::Wait)? {
                 return Ok(());
             }
@@ -173,7 +209,11 @@ impl PtraceEngine {
     }
 
     fn serve<M: ProducerMemory>(&mut self, waited: Waited, since: Instant, recorder: &mut Recorder<M>) {
-        match waited {
+        let waited = match waited {
+            Waited::Stopped(stop, kind) if self.attachment.is_some() => self.attend(stop, kind, recorder),
+            waited => Some(waited),
+        };
+        match waited.unwrap_or(Waited::NoTracees) {
             Waited::Stopped(stop, kind) => {
                 self.counters.stops += 1;
                 match &self.pair {
@@ -184,9 +224,19 @@ impl PtraceEngine {
                     self.counters.requests_refused += 1;
                 }
             }
-            Waited::Ended(tid, status) => self.end(tid, status, recorder),
+            Waited::Ended(tid, status) => {
+                self.end(tid, status, recorder);
+                self.attended_end(tid, recorder);
+            }
             Waited::NoTracees => {}
         }
+    }
+
+    /// Whether each call of a thread stops, because there is no filter that decides.
+    fn stops_at_every_call(&self, tid: Tid) -> bool {
+        self.attachment
+            .as_ref()
+            .is_some_and(|attachment| attachment.stops_at_every_call(self.tracees.pid(tid)))
     }
 
     /// Carries out what the state machine decides about one stop. On an error the thread is gone, or goes on
@@ -205,12 +255,23 @@ impl PtraceEngine {
             // Should it be gone, what follows tells.
             let _ = stop.set_argument(0, value);
         }
-        let done = match decide(self.tracees.phase(tid), kind) {
+        let phase = self.tracees.phase(tid);
+        if kind == StopKind::SyscallExit
+            && phase == Some(Phase::Outside)
+            && self.stops_at_every_call(tid)
+            && let Some(call) = stop.call_at_entry()?
+        {
+            return self.enter(stop, &call, since, recorder.epoch());
+        }
+        let done = match decide(phase, kind) {
             Action::Hold => {
                 self.tracees.hold(Held { stop, kind, since });
                 return Ok(());
             }
-            Action::Enter => self.enter(stop, since, recorder.epoch()),
+            Action::Enter => match stop.trapped_call() {
+                Ok(call) => self.enter(stop, &call, since, recorder.epoch()),
+                Err(error) => Err(error),
+            },
             Action::Finish => self.finish(stop, since, recorder),
             Action::Introduce(onward) => self.introduce(stop, onward, since, recorder),
             Action::Program => self.program(stop, since, recorder),
@@ -226,7 +287,7 @@ impl PtraceEngine {
 
     /// Tells of the root when it is stopped, and when it goes on.
     fn tell_front(&self, tid: Tid, kind: StopKind) {
-        let Some(front) = self.front.as_ref().filter(|_| self.tracees.pid(tid) == self.child.pid()) else {
+        let Some(front) = self.front.as_ref().filter(|_| self.tracees.pid(tid) == self.root) else {
             return;
         };
         match kind {
@@ -243,27 +304,28 @@ impl PtraceEngine {
         stage: Stage,
         since: Instant,
     ) -> Result<(), PtraceError> {
+        let how =
+            if how == Resume::Free && self.stops_at_every_call(stop.tid()) { Resume::ToExit } else { how };
         let done = stop.resume(how, signal);
         self.holds.note(stage, since);
         done
     }
 
-    /// The filter trapped a call.
-    fn enter(&mut self, stop: Stopped, since: Instant, epoch: u32) -> Result<(), PtraceError> {
+    /// The filter trapped a call, or every call stops.
+    fn enter(&mut self, stop: Stopped, call: &Call, since: Instant, epoch: u32) -> Result<(), PtraceError> {
         let tid = stop.tid();
         let enter_ns = clock::wall_ns();
-        let call = stop.trapped_call()?;
         if let Some(pair) = &self.pair
-            && pair.entered(tid, self.wanted.shows_placement(&call))
+            && pair.entered(tid, self.wanted.shows_placement(call))
         {
             self.counters.pairs_stuck += 1;
         }
         // Until the root has become the workload only its exec is the workload's, and that always matters.
-        if self.is_launching && !is_exec(&call) {
+        if self.is_launching && !is_exec(call) {
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
         let space = self.tracees.space(tid);
-        let is_looked_at = !self.is_launching && has_copyable(&call);
+        let is_looked_at = !self.is_launching && has_copyable(call);
         let mut need = if is_looked_at { self.tracees.spaces.need(space) } else { Need::No };
         let mut stop = stop;
         if need == Need::Detour {
@@ -273,20 +335,28 @@ impl PtraceEngine {
             }
             need = Need::Refused;
         }
+        let is_unfiltered = self.stops_at_every_call(tid);
         let hits = self.tracees.name(tid, epoch).map(|name| name.hits);
         let name = || hits;
-        let mut reader = Reader::new(tid, &call, &mut self.seen).with_name(&name);
-        let is_untraced = is_untraced_clone(&call, || reader.word(0));
-        let verdict = if self.is_launching { Verdict::Kept } else { self.wanted.judge(&call, &mut reader) };
+        let mut reader = Reader::new(tid, call, &mut self.seen).with_name(&name);
+        // What is attached to keeps its registers: creance may leave it at any moment.
+        let is_untraced = self.attachment.is_none() && is_untraced_clone(call, || reader.word(0));
+        let verdict = if self.is_launching {
+            Verdict::Kept
+        } else if is_unfiltered && !self.wanted.is_audit() {
+            self.wanted.judge_unasked(call, &mut reader)
+        } else {
+            self.wanted.judge(call, &mut reader)
+        };
         // Its flags cannot be changed where they lie in memory.
-        let is_refused = is_untraced && (call.abi == Abi::I386 || name_of(&call) == Some("clone3"));
-        let is_recorded = self.wanted.is_recorded(&call, verdict) || is_refused;
+        let is_refused = is_untraced && (call.abi == Abi::I386 || name_of(call) == Some("clone3"));
+        let is_recorded = self.wanted.is_recorded(call, verdict) || is_refused;
         let pending = is_recorded.then(|| {
             let mut captures = self.tracees.take_buffer();
             let flags = reader.capture(&mut captures);
             let is_relevant = verdict == Verdict::Kept || is_refused;
             let flags = if is_relevant { flags } else { flags.with(RecordFlags::IRRELEVANT) };
-            PendingCall { call, enter_ns, flags, is_told: false, captures }
+            PendingCall { call: *call, enter_ns, flags, is_told: false, captures }
         });
         self.counters.reads_failed += reader.unread();
         verdict.count(&mut self.counters);
@@ -416,6 +486,11 @@ impl PtraceEngine {
         let now_ns = clock::wall_ns();
         let resumed = self.resume(stop, (onward, 0), Stage::Life, since);
         let child_pid = if is_thread { pid } else { Pid(child.0) };
+        if let Some(attachment) = &mut self.attachment
+            && !is_thread
+        {
+            attachment.born(pid, child_pid);
+        }
         let arrival = self.tracees.introduce(child, child_pid);
         match sharing {
             Sharing::Nothing => {}
@@ -528,8 +603,8 @@ impl PtraceEngine {
         if self.is_launching {
             self.is_launching = false;
             self.tracees.spaces.note_filters(pid);
-            self.filter = self.child.filter_state();
-            self.listener = self.child.take_listener();
+            self.filter = self.child.as_ref().and_then(Child::filter_state);
+            self.listener = self.child.as_ref().and_then(Child::take_listener);
         }
         let resumed = self.resume(stop, (Resume::Free, 0), Stage::Life, since);
         let told_in = self.told.record_exec(pid, (&record, &self.exec_captures), recorder);
@@ -544,7 +619,7 @@ impl PtraceEngine {
 
     /// A thread has ended.
     fn end<M: ProducerMemory>(&mut self, tid: Tid, status: i32, recorder: &mut Recorder<M>) {
-        if tid == self.child.pid().leader() {
+        if tid == self.root.leader() {
             self.root_status.get_or_insert(status);
             if let Some(front) = &self.front {
                 front.root_goes_on();

@@ -175,6 +175,22 @@ impl Tracees {
         self.known.len() + self.held.len()
     }
 
+    /// Takes all threads that are held.
+    pub(super) fn take_held(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// The threads that are known.
+    pub(super) fn tids(&self) -> Vec<Tid> {
+        self.known.keys().copied().collect()
+    }
+
+    /// How many processes are known, and how many threads.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let leaders = self.known.iter().filter(|(tid, tracee)| tracee.pid.leader() == **tid);
+        (leaders.count(), self.known.len())
+    }
+
     /// Takes a thread that has been held for too long.
     pub(super) fn take_overdue(&mut self) -> Option<Held> {
         let bound = Duration::from_millis(limits::NEW_TRACEE_HOLD_MS_MAX);

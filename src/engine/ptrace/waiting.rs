@@ -30,6 +30,8 @@ pub(super) struct Crowd {
     pub(super) count: usize,
     /// A new one is held until its creator has told of it.
     pub(super) has_held: bool,
+    /// A signal calls the engine away (signal::Kick), so that no wait may go on after one.
+    pub(super) may_be_called: bool,
 }
 
 /// A thread that stopped lately.
@@ -100,6 +102,8 @@ impl Waiting {
                 }
             } else if let Some(tid) = hint::wait(self.due.saturating_duration_since(now)) {
                 self.ask(tid, round)?;
+            } else if crowd.may_be_called {
+                break;
             }
             if !round.is_empty() && self.is_settled {
                 self.is_settled = false;
@@ -186,11 +190,16 @@ impl Waiting {
 
 /// Sleeps until anybody has something to tell, and then hears all. A walk costs little.
 fn hear_few(crowd: Crowd, round: &mut Round) -> io::Result<bool> {
-    let first = if crowd.has_held { ptrace::poll() } else { ptrace::wait().map(Some) };
+    let first = match crowd {
+        Crowd { has_held: true, .. } => ptrace::poll(),
+        Crowd { may_be_called: true, .. } => ptrace::wait_or_signal(),
+        Crowd { .. } => ptrace::wait().map(Some),
+    };
     match first? {
         Some(Waited::NoTracees) => return Ok(false),
         Some(first) => push(round, first),
-        None => thread::sleep(HELD_POLL),
+        None if crowd.has_held => thread::sleep(HELD_POLL),
+        None => {}
     }
     // Nobody is made to wait here, and each thread can be heard once, so this ends.
     while !round.is_empty() && crowd.count > 1 {

@@ -54,7 +54,7 @@ impl Detour {
     pub fn call(&mut self, number: libc::c_long, arguments: [u64; 6]) -> Option<i64> {
         let stop = self.stop.take()?;
         let registers = with_call(self.original, (number, arguments), self.is_at_entry);
-        if stop.set_registers(&registers).is_err() {
+        if stop.set_registers(registers).is_err() {
             self.stop = Some(stop);
             return None;
         }
@@ -159,7 +159,7 @@ impl Detour {
         if let Some(stop) = self.stop.take() {
             let registers = if self.is_at_entry { self.original } else { back_to_call(self.original) };
             // If it is gone, its end will be reported.
-            let _ = stop.set_registers(&registers);
+            let _ = stop.set_registers(registers);
             let _ = stop.replace_signal_mask(self.mask);
             let _ = stop.resume(Resume::Free, 0);
         }
@@ -171,11 +171,6 @@ impl Stopped {
     /// The result of the call that has returned; `None` if one is about to begin.
     fn call_result_or_entry(&self) -> Result<Option<i64>, PtraceError> {
         if self.is_at_entry()? { Ok(None) } else { self.call_result().map(Some) }
-    }
-
-    fn set_registers(&self, registers: &libc::user_regs_struct) -> Result<(), PtraceError> {
-        nix::sys::ptrace::setregs(self.nix_pid(), *registers)
-            .map_err(|errno| self.error("PTRACE_SETREGS", errno))
     }
 }
 

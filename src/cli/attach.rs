@@ -1,0 +1,197 @@
+//! `creance attach`: processes that run already, until they end or creance is told to leave them.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+use nix::sys::signal::{SigSet, Signal};
+
+use super::{
+    options::{Options, report_trouble},
+    run::{UsageError, Watch},
+    say, stats,
+};
+use crate::{
+    engine::{
+        choice::{Choice, EngineKind, Why},
+        ptrace::{self, Answer, Note, Release, Target},
+    },
+    limits,
+    pipeline::{self, AttachPlan, Destination, PipelineError},
+    sys::{Pid, hint, signal},
+};
+
+/// Show what a process does that runs already
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ctrl-C, SIGTERM or the end of --duration detaches, and the process runs on as before. With --inject-filter that is not
+possible: creance stays until the process has ended, and if creance is ended first, so is the process.
+The exit status is 0 when the process has ended or was left, 2 if it cannot be attached to (nothing has changed for it
+then), 125 if creance itself fails.")]
+pub(super) struct Attach {
+    #[command(flatten)]
+    options: Options,
+
+    /// Attach to the descendants of the process too, as far as they descend from it now
+    #[arg(long)]
+    children: bool,
+
+    /// Put the filter on the process, so that calls which do not matter do not stop. It stays until the process ends, and
+    /// creance has to stay too
+    #[arg(long, conflicts_with = "duration")]
+    inject_filter: bool,
+
+    /// Detach after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = parse_duration)]
+    duration: Option<Duration>,
+
+    /// The process, as this PID namespace numbers it
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pid: i32,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero() && duration.as_secs() <= limits::ATTACH_SECONDS_MAX)
+        .ok_or_else(|| "expected more than 0 seconds and at most a year".into())
+}
+
+impl Attach {
+    /// Attaches, and stays until the process has ended or was left.
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        let mut wanted = self.options.wanted()?;
+        self.options.check_ring()?;
+        // Without the filter the process shall outlive us, whatever we had done to its CPUs.
+        if self.inject_filter && ptrace::can_place() {
+            wanted = wanted.with_placement();
+        }
+        let is_audit = wanted.is_audit();
+        signal::ignore(libc::SIGXFSZ);
+        // Before there is any other thread.
+        let asking = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+        let signals: SigSet = asking.into_iter().filter(|&asks| !signal::is_ignored(asks as i32)).collect();
+        signals.thread_block().context("blocking signals")?;
+        hint::set_blocked(true);
+        let (notes, told) = mpsc::sync_channel(limits::ATTACHED_PROCESSES_MAX);
+        let release = Release::default();
+        let target = Target {
+            pid: Pid(self.pid),
+            with_children: self.children,
+            with_filter: self.inject_filter,
+            release: release.clone(),
+            notes,
+        };
+        let plan = AttachPlan { target, wanted, hold_max: self.options.hold_max() };
+        let with_filter = self.inject_filter;
+        let teller = thread::Builder::new().name("notes".into()).spawn(move || tell(&told, with_filter))?;
+        let leave = || leave_when_asked(signals, self.duration, &release);
+        let mut left = Ok(());
+        let on_start = |_| left = leave();
+        let report = if self.options.link.is_some() {
+            let link = self.options.open_link()?;
+            pipeline::attach(plan, Destination::Link(&link), on_start)
+        } else {
+            let mut sink = self.options.sink(false)?;
+            pipeline::attach(plan, Destination::Sink(sink.as_mut(), self.options.ring_bytes), on_start)
+        };
+        let report = report.map_err(|error| match error {
+            PipelineError::NotAttached(error) => anyhow::Error::from(UsageError::Attach(error)),
+            error => error.into(),
+        })?;
+        // The engine has let go of the other end.
+        let _ = teller.join();
+        left.context("starting the threads that wait for the end")?;
+        report_trouble(&report);
+        if self.options.stats {
+            let watch =
+                Watch { choice: Choice { engine: EngineKind::Ptrace, why: Why::Attached }, workers: None };
+            // A closed standard error is no reason to change the exit status.
+            let _ = io::stderr().write_all(stats::render(&report, &watch, is_audit).as_bytes());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Has the process left at a signal, or after some time. A second signal ends creance at once.
+fn leave_when_asked(signals: SigSet, after: Option<Duration>, release: &Release) -> io::Result<()> {
+    if let Some(after) = after {
+        let release = release.clone();
+        thread::Builder::new().name("duration".into()).spawn(move || {
+            thread::sleep(after);
+            release.ask()
+        })?;
+    }
+    let release = release.clone();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut was_asked = false;
+        loop {
+            let Ok(asks) = signals.wait() else { continue };
+            if was_asked {
+                let asks = asks as i32;
+                signal::die_by(asks);
+                // The first process of a PID namespace does not die of a signal of its own (pid_namespaces(7)).
+                std::process::exit(128 + asks);
+            }
+            was_asked = true;
+            let release = release.clone();
+            // A thread that does not come to a stop must not keep the second signal waiting.
+            let asking = thread::Builder::new().name("detach".into()).spawn(move || {
+                if release.ask() == Answer::Bound {
+                    say(format_args!(
+                        "the filter stays on the process, and without a tracer its calls would fail: creance stays until it \
+                         has ended. The next signal ends creance and kills the process"
+                    ));
+                }
+            });
+            drop(asking);
+        }
+    })?;
+    Ok(())
+}
+
+/// Says what happens, until the engine ends.
+fn tell(notes: &Receiver<Note>, with_filter: bool) {
+    for note in notes {
+        match note {
+            Note::Attached { processes, threads } => {
+                let (s, es) = (if threads == 1 { "" } else { "s" }, if processes == 1 { "" } else { "es" });
+                say(format_args!("attached to {threads} thread{s} of {processes} process{es}"));
+                if with_filter {
+                    say(format_args!(
+                        "--inject-filter: from now on the processes die if creance does, and creance cannot leave them"
+                    ));
+                } else {
+                    say(format_args!(
+                        "every call of them stops twice, whether it matters or not, which takes some tens of microseconds \
+                         each: expect a busy service to be several times slower until creance leaves (--inject-filter lets \
+                         other calls go)"
+                    ));
+                }
+            }
+            Note::LeftOut(error) => say(format_args!("not attached: {error}")),
+            Note::Filtered { pid, no_new_privs } => {
+                let privileges = if no_new_privs {
+                    "; no_new_privs had to be set, so setuid programs that it starts have no privileges"
+                } else {
+                    ""
+                };
+                say(format_args!("the filter is on process {pid}{privileges}"));
+            }
+            Note::Unfiltered(pid, why) => say(format_args!(
+                "the filter cannot be put on process {pid}: {why}; each of its calls goes on to stop"
+            )),
+            Note::Detached(threads) => {
+                let s = if threads == 1 { "" } else { "s" };
+                say(format_args!("detached from {threads} thread{s}"));
+            }
+        }
+    }
+}
