@@ -10,6 +10,7 @@
 //! entry, where its arguments are read, and then either at its event, when it succeeded, or at its exit.
 
 mod attach;
+mod call;
 mod machine;
 mod pair;
 mod placement;
@@ -24,8 +25,7 @@ use self::{
     attach::Attachment,
     machine::{Action, Phase, decide},
     pair::Pair,
-    substitute::{Need, Replaced, Restore},
-    tracees::{Arrival, Held, PendingCall, Tracees},
+    tracees::{Arrival, Held, Tracees},
     waiting::{Crowd, Waiting},
 };
 pub use self::{
@@ -35,21 +35,16 @@ pub use self::{
 };
 use super::{
     Engine, EngineError, Holds, LaunchError, Outcome, Recorder, Setup, Stage,
-    calls::{
-        CLONE_THREAD, CLONE_UNTRACED, clone_flags, is_exec, is_untraced_clone, name_of, seen_clone_record,
-        socket_of, unseen_clone_record,
-    },
-    capture::{Reader, Seen, has_copyable},
+    calls::{CLONE_THREAD, clone_flags, name_of, seen_clone_record, unseen_clone_record},
+    capture::Seen,
     process::{self, exec_record, exit_record, process_and_parent},
-    recorder::call_header,
-    socket::capture_socket,
     told::{ProcessSource, Told, ToldName},
-    wanted::{Verdict, Wanted},
+    wanted::Wanted,
 };
 use crate::{
     abi::{self, Abi, SyscallNr},
     counters::EngineCounters,
-    event::{CaptureBuffer, RecordFlags, RecordHeader},
+    event::{CaptureBuffer, RecordHeader},
     limits,
     ring::ProducerMemory,
     sys::{
@@ -58,7 +53,7 @@ use crate::{
         launch::{Child, FilterState, Image, Listening},
         process::share_memory,
         procfs,
-        ptrace::{self, Call, Detour, NotBegun, PtraceError, Resume, StopKind, Stopped, Waited},
+        ptrace::{self, Call, PtraceError, Resume, StopKind, Stopped, Waited},
     },
 };
 
@@ -311,139 +306,6 @@ impl PtraceEngine {
         done
     }
 
-    /// The filter trapped a call, or every call stops.
-    fn enter(&mut self, stop: Stopped, call: &Call, since: Instant, epoch: u32) -> Result<(), PtraceError> {
-        let tid = stop.tid();
-        let enter_ns = clock::wall_ns();
-        if let Some(pair) = &self.pair
-            && pair.entered(tid, self.wanted.shows_placement(call))
-        {
-            self.counters.pairs_stuck += 1;
-        }
-        // Until the root has become the workload only its exec is the workload's, and that always matters.
-        if self.is_launching && !is_exec(call) {
-            return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
-        }
-        let space = self.tracees.space(tid);
-        let is_looked_at = !self.is_launching && has_copyable(call);
-        let mut need = if is_looked_at { self.tracees.spaces.need(space) } else { Need::No };
-        let mut stop = stop;
-        if need == Need::Detour {
-            match self.detour(stop, since) {
-                Some(stays) => stop = stays,
-                None => return Ok(()),
-            }
-            need = Need::Refused;
-        }
-        let is_unfiltered = self.stops_at_every_call(tid);
-        let hits = self.tracees.name(tid, epoch).map(|name| name.hits);
-        let name = || hits;
-        let mut reader = Reader::new(tid, call, &mut self.seen).with_name(&name);
-        // What is attached to keeps its registers: creance may leave it at any moment.
-        let is_untraced = self.attachment.is_none() && is_untraced_clone(call, || reader.word(0));
-        let verdict = if self.is_launching {
-            Verdict::Kept
-        } else if is_unfiltered && !self.wanted.is_audit() {
-            self.wanted.judge_unasked(call, &mut reader)
-        } else {
-            self.wanted.judge(call, &mut reader)
-        };
-        // Its flags cannot be changed where they lie in memory.
-        let is_refused = is_untraced && (call.abi == Abi::I386 || name_of(call) == Some("clone3"));
-        let is_recorded = self.wanted.is_recorded(call, verdict) || is_refused;
-        let pending = is_recorded.then(|| {
-            let mut captures = self.tracees.take_buffer();
-            let flags = reader.capture(&mut captures);
-            let is_relevant = verdict == Verdict::Kept || is_refused;
-            let flags = if is_relevant { flags } else { flags.with(RecordFlags::IRRELEVANT) };
-            PendingCall { call: *call, enter_ns, flags, is_told: false, captures }
-        });
-        self.counters.reads_failed += reader.unread();
-        verdict.count(&mut self.counters);
-        if is_refused {
-            // A library that gets this answer does without the call.
-            stop.refuse_call(libc::ENOSYS)?;
-            need = Need::No;
-        }
-        let replaced = match need {
-            Need::Ready => self.tracees.spaces.replace(space, &stop, call.arguments, reader.copied())?,
-            Need::Refused if reader.copied().next().is_some() => Replaced::Refused,
-            _ => Replaced::Nothing,
-        };
-        let is_changeable = matches!(replaced, Replaced::Refused);
-        self.counters.calls_changeable += u64::from(is_changeable);
-        if let Replaced::Done(restore) = replaced {
-            self.counters.calls_replaced += 1;
-            self.tracees.set_restore(tid, restore);
-        } else if is_untraced && !is_refused {
-            let [flags, ..] = call.arguments;
-            stop.set_argument(0, flags & !CLONE_UNTRACED)?;
-            self.tracees.set_restore(tid, Restore::of(0, flags));
-        }
-        let stage = if is_recorded { Stage::Kept } else { Stage::Dropped };
-        if let Some(mut pending) = pending {
-            if is_changeable {
-                pending.flags = pending.flags.with(RecordFlags::CHANGEABLE);
-            }
-            self.tracees.enter(tid, pending);
-        }
-        let is_inside = self.tracees.phase(tid) == Some(Phase::Inside);
-        let how = if is_inside { Resume::ToExit } else { Resume::Free };
-        self.resume(stop, (how, 0), stage, since)
-    }
-
-    /// Sends a thread for memory that copies of its arguments can be put in: it then makes its call anew. Gives the stop
-    /// back if that cannot be.
-    fn detour(&mut self, stop: Stopped, since: Instant) -> Option<Stopped> {
-        let tid = stop.tid();
-        let (space, pid) = (self.tracees.space(tid), self.tracees.pid(tid));
-        let begun =
-            if self.tracees.spaces.may_detour(tid) { Detour::begin(stop) } else { Err(NotBegun(stop)) };
-        match begun {
-            Ok(mut detour) => {
-                self.tracees.spaces.map(space, pid, &mut detour);
-                self.unserved.extend(detour.end());
-                self.holds.note(Stage::Life, since);
-                None
-            }
-            Err(NotBegun(stop)) => {
-                self.tracees.spaces.refuse(space);
-                Some(stop)
-            }
-        }
-    }
-
-    /// A call has returned.
-    fn finish<M: ProducerMemory>(
-        &mut self,
-        stop: Stopped,
-        since: Instant,
-        recorder: &mut Recorder<M>,
-    ) -> Result<(), PtraceError> {
-        let tid = stop.tid();
-        // If the thread is gone, its pending call is closed at its end.
-        let result = stop.call_result()?;
-        if let Some(restore) = self.tracees.take_restore(tid) {
-            restore.apply(&stop)?;
-        }
-        let (pid, Some(mut pending)) = self.tracees.leave(tid) else {
-            return self.resume(stop, (Resume::Free, 0), Stage::Kept, since);
-        };
-        if pending.is_told {
-            self.tracees.give_back(pending.captures);
-            return self.resume(stop, (Resume::Free, 0), Stage::Kept, since);
-        }
-        if let Some(fd) = socket_of(&pending.call, result) {
-            pending.flags = pending.flags.with(capture_socket(tid, pid, fd, &mut pending.captures));
-        }
-        self.tell(pid, recorder);
-        let header = RecordHeader { exit_ns: clock::wall_ns(), result, ..pending.header(tid, pid) };
-        let resumed = self.resume(stop, (Resume::Free, 0), Stage::Kept, since);
-        recorder.record(&header, &pending.captures);
-        self.tracees.give_back(pending.captures);
-        resumed
-    }
-
     /// Sees to it that readers know a process before the record that follows. Where its thread stands still this comes
     /// before it is let go, so that it is told as it is at that record.
     fn tell<M: ProducerMemory>(&mut self, pid: Pid, recorder: &mut Recorder<M>) {
@@ -660,20 +522,6 @@ impl PtraceEngine {
         let exit = exit_record(tid, pid, Some(status));
         self.told.record_exit(pid, &exit, &Living(&self.tracees), recorder);
     }
-
-    /// Records a call that never returned.
-    fn close_unreturned<M: ProducerMemory>(
-        &mut self,
-        tid: Tid,
-        pid: Pid,
-        pending: PendingCall,
-        recorder: &mut Recorder<M>,
-    ) {
-        let mut record = RecordHeader { exit_ns: clock::wall_ns(), ..pending.header(tid, pid) };
-        record.flags |= RecordFlags::NO_RESULT.0;
-        recorder.record(&record, &pending.captures);
-        self.tracees.give_back(pending.captures);
-    }
 }
 
 /// What a new process has of its creator's memory.
@@ -692,12 +540,5 @@ struct Living<'t>(&'t Tracees);
 impl ProcessSource for Living<'_> {
     fn is_tracee(&self, pid: Pid) -> bool {
         self.0.phase(pid.leader()).is_some()
-    }
-}
-
-impl PendingCall {
-    /// The header of the call's record, with what is known at its entry.
-    fn header(&self, tid: Tid, pid: Pid) -> RecordHeader {
-        call_header(self.enter_ns, &self.call, (tid, pid), self.flags)
     }
 }
