@@ -1,10 +1,11 @@
-"""Runs each pattern by docker as its task or its pod would be, and looks for the alerts: see ../test.sh.
+"""Runs each task definition and each pod by docker as ECS or the kubelet would, and looks for the alerts: see ../test.sh.
 
 Every check is one line, `ok` or `FAILED`. The exit status is 1 if any failed.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,6 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import specs
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 
 # What the sample workload sets off as root, and as a user who cannot write among the programs.
 RULES_OF_A_USER = {
@@ -26,13 +31,10 @@ RULES_OF_ROOT = RULES_OF_A_USER | {"Creance Program Written", "Creance Directory
 # A machine may be slow, and a task of a quarter of a CPU is: only what never comes is too late.
 LIMIT_S = 90
 POLL_S = 0.2
-LINK = "/run/creance"
 # What the metadata endpoint of ECS says of the workload.
 TASK = "0123456789abcdef0123456789abcdef"
 ECS = {"id": "2495160603ee", "name": "ecs-shop-1-workload", "repository": "registry.example/shop/web"}
 METADATA_PORT = 51678
-# The size of the smallest task: a quarter of a CPU and half a GiB.
-TASK_CPUS, TASK_MEMORY_MB = 0.25, 512
 
 
 class Failed(Exception):
@@ -67,9 +69,8 @@ class Container:
 
     def __init__(self, stage, role, image, command, options):
         self.name = f"{stage.name}-{role}"
-        docker("run", "--detach", "--name", self.name, *options, image, *command)
-        self.stage = stage
         stage.containers.append(self)
+        docker("run", "--detach", "--name", self.name, *options, image, *command)
 
     def output(self):
         """Both streams, each line as it is."""
@@ -91,40 +92,67 @@ class Container:
         until(f"the end of {self.name}", lambda: None if self.state("Running") == "true" else True, limit_s)
         return int(self.state("ExitCode"))
 
-    def long_id(self):
-        return docker("inspect", "--format", "{{.Id}}", self.name)
+    def id(self):
+        return docker("inspect", "--format", "{{.Id}}", self.name)[:12]
 
 
 class Stage:
-    """The containers and the volume of one task or pod."""
+    """The containers and volumes of one task or pod, as docker runs them."""
 
     count = 0
 
-    def __init__(self, images, size=1):
+    def __init__(self, images, spec):
         Stage.count += 1
-        self.images, self.name = images, f"creance-pattern-{os.getpid()}-{Stage.count}"
-        self.containers, self.volumes = [], []
-        # The containers of a task share what the task has.
-        self.limits = ["--cpus", TASK_CPUS / size, "--memory", f"{TASK_MEMORY_MB // size}m"]
+        self.images, self.spec, self.name = images, spec, f"creance-pattern-{os.getpid()}-{Stage.count}"
+        self.containers, self.volumes, self.files = [], {}, tempfile.TemporaryDirectory(prefix="creance-pattern-")
+        # Any user reads what a ConfigMap holds.
+        os.chmod(self.files.name, 0o755)
 
     def volume(self, role):
-        name = f"{self.name}-{role}"
-        docker("volume", "create", name)
-        self.volumes.append(name)
-        return name
-
-    def start(self, role, image, command=(), options=()):
-        return Container(self, role, f"{self.images.prefix}{image}", command, [*self.limits, *options])
+        if role not in self.volumes:
+            name = self.volumes[role] = f"{self.name}-{role}"
+            docker("volume", "create", name)
+            if self.spec.is_pod:
+                # An emptyDir may be written by every user.
+                docker("run", "--rm", "--network", "none", "--volume", f"{name}:/volume", "--entrypoint", "chmod",
+                       self.images.named("creance-workload"), "0777", "/volume")
+        return self.volumes[role]
 
     def infrastructure(self):
-        """What ECS has in a task of its own: the network that all its containers share, with the metadata endpoint."""
+        """What Fargate has in each task of its own: the namespaces that the containers share, and ECS's metadata."""
         told = {"DockerId": f"{TASK}-2495160603", "Name": "workload", "DockerName": ECS["name"],
                 "Image": f"{ECS['repository']}:1.2"}
-        script = (f"mkdir -p /metadata/v4 && echo '{json.dumps(told)}' >/metadata/v4/workload "
-                  f"&& exec busybox httpd -f -p 127.0.0.1:{METADATA_PORT} -h /metadata")
-        Container(self, "task", f"{self.images.prefix}creance-workload:{self.images.version}", ["-c", script],
-                  ["--network", "none", "--entrypoint", "bash"])
-        return ["--network", f"container:{self.name}-task"]
+        serve = (f"mkdir -p /metadata/v4 && echo '{json.dumps(told)}' >/metadata/v4/workload "
+                 f"&& exec busybox httpd -f -p 127.0.0.1:{METADATA_PORT} -h /metadata")
+        ipc = "shareable" if self.spec.shares_ipc else "private"
+        options = ["--init", "--network", "none", "--ipc", ipc, "--entrypoint", "bash"]
+        command = ["-c", "exec sleep infinity" if self.spec.is_pod else serve]
+        return Container(self, "infrastructure", self.images.named("creance-workload"), command, options)
+
+    def start(self, part, command=None, entrypoint=None):
+        """A container of the task, perhaps with another command."""
+        owner, count = f"container:{self.name}-infrastructure", len(self.spec.parts)
+        # The containers share what the task has.
+        options = ["--cpus", f"{self.spec.cpus / count:.3f}", "--memory", f"{self.spec.memory_mb // count}m",
+                   "--network", owner, "--ipc", owner if self.spec.shares_ipc else "private", *part.options]
+        if self.spec.shares_pids:
+            options += ["--pid", owner]
+        if not self.spec.is_pod:
+            options += ["--env", f"ECS_CONTAINER_METADATA_URI_V4=http://127.0.0.1:{METADATA_PORT}/v4/{part.name}"]
+        if part.is_restarted:
+            options += ["--restart", "always"]
+        for volume, path, is_read_only in part.volumes:
+            options += ["--volume", f"{self.volume(volume)}:{path}:{'ro' if is_read_only else 'rw'}"]
+        for source, is_read_only in part.volumes_from:
+            options += ["--volumes-from", f"{self.name}-{source}:{'ro' if is_read_only else 'rw'}"]
+        for number, (path, text) in enumerate(part.files):
+            file = pathlib.Path(self.files.name) / f"{part.name}-{number}"
+            file.write_text(text)
+            options += ["--volume", f"{file}:{path}:ro"]
+        first, *rest = entrypoint or part.entrypoint or [None]
+        if first is not None:
+            options += ["--entrypoint", first]
+        return Container(self, part.name, self.images.local(part.image), [*rest, *(command or part.command or [])], options)
 
     def __enter__(self):
         return self
@@ -133,113 +161,75 @@ class Stage:
         if kind is not None and self.images.is_verbose:
             for container in self.containers:
                 print(f"--- {container.name}", *container.output()[-25:], sep="\n", file=sys.stderr)
-        for container in self.containers:
+        # Those that were started last are in the namespaces of the first.
+        for container in reversed(self.containers):
             docker("rm", "--force", "--volumes", container.name, check=False)
-        for volume in self.volumes:
+        for volume in self.volumes.values():
             docker("volume", "rm", "--force", volume, check=False)
+        self.files.cleanup()
 
 
-METADATA = ["--env", f"ECS_CONTAINER_METADATA_URI_V4=http://127.0.0.1:{METADATA_PORT}/v4/workload"]
+class Images:
+    def __init__(self, prefix, version, is_verbose):
+        self.prefix, self.version, self.is_verbose = prefix, version, is_verbose
+
+    def named(self, name):
+        return f"{self.prefix}{name}:{self.version}"
+
+    def local(self, image):
+        """An image of a task or pod, as it is named here. A version that was not built is not there."""
+        return f"{self.prefix}{image}"
 
 
 class Pattern:
-    """How the containers of a pattern are started: the workload's own, and the one that shows the alerts."""
+    """A task or a pod, and what the workload is told to do in it."""
 
-    rules = RULES_OF_ROOT
-    identity = ECS
-    restarts = ["--restart", "on-failure"]
-    acting = ("entrypoint.sh", "--sleep", "1")
-    ending = ("bash", "-c", "exit 42")
-    one_round = ("entrypoint.sh", "--rounds", "1")
-
-    def __init__(self, images):
+    def __init__(self, images, path):
         self.images = images
-        self.tag = f":{images.version}"
+        self.is_pod = path.suffix == ".yaml"
+        self.title = f"{path.parent.name}/{path.name}"
+        self.spec = (specs.pod if self.is_pod else specs.task)(path)
+        self.is_embedded = [part.name for part in self.spec.parts] == ["workload"]
+        self.is_attached = any(part.name == "attach" for part in self.spec.parts)
+        # In a pod the user may not write among the programs.
+        place = ["--bin-dir", "/home/workload"] if self.is_pod else []
+        self.rules = RULES_OF_A_USER if self.is_pod else RULES_OF_ROOT
+        self.acting = ["--sleep", "1", *place]
+        self.one_round = ["--rounds", "1", *place]
+        # What creance does not see cannot be held until it is there.
+        self.ending = ["-c", "exit 42"]
 
-    def sidecar(self, stage, link, *options):
-        return stage.start("falco", f"creance-falco{self.tag}", [],
-                           [*self.restarts, "--volume", f"{link}:{LINK}", "--read-only", *options])
+    def stage(self):
+        return Stage(self.images, self.spec)
 
+    def start(self, stage, arguments, with_falco=True, script="entrypoint.sh"):
+        """The containers of the workload and of Falco, which may be one."""
+        infrastructure, started = stage.infrastructure(), {}
+        for part in self.spec.parts:
+            if part.name == "falco" and not with_falco:
+                continue
+            if part.name != "workload":
+                started[part.name] = stage.start(part)
+            elif self.is_attached:
+                # The image is as it was, with an entry point of its own.
+                started[part.name] = stage.start(part, arguments, [script])
+            elif self.is_embedded and not with_falco:
+                # A Falco that ends at once, as one without its libraries would.
+                broken = dataclasses.replace(part, options=[*part.options, "--volume", "/bin/false:/usr/bin/falco:ro"])
+                started[part.name] = stage.start(broken, [script, *arguments])
+            else:
+                started[part.name] = stage.start(part, [script, *arguments])
+        self.infrastructure = infrastructure
+        return started["workload"], started.get("falco", started["workload"])
 
-class Embedded(Pattern):
-    title = "embeddedbinaries"
-    containers = 1
-
-    def start(self, stage, command, with_falco=True):
-        options = [*stage.infrastructure(), *METADATA]
-        if not with_falco:
-            # The consumer that the image names ends at once, as a Falco without its library would.
-            options += ["--volume", "/bin/false:/usr/bin/falco:ro"]
-        workload = stage.start("workload", f"creance-embeddedbinaries{self.tag}", command, options)
-        return workload, workload
-
-
-class SidecarVolume(Pattern):
-    title = "sidecarvolume"
-    containers = 2
-
-    def start(self, stage, command, with_falco=True):
-        network, link = stage.infrastructure(), stage.volume("link")
-        falco = self.sidecar(stage, link, *network) if with_falco else None
-        options = [*network, *METADATA, "--volume", f"{link}:{LINK}", "--ipc", "private"]
-        return stage.start("workload", f"creance-sidecarvolume{self.tag}", command, options), falco
-
-
-class Mounted(Pattern):
-    """The workload's image is as it was: creance comes with a volume, and only the entry point is another one."""
-
-    title = "mountedbinaries"
-    containers = 2
-
-    def start(self, stage, command, with_falco=True):
-        network, link = stage.infrastructure(), stage.volume("link")
-        binaries = stage.start("binaries", f"creance-binaries{self.tag}", [], ["--network", "none"])
-        falco = self.sidecar(stage, link, *network) if with_falco else None
-        options = [*network, *METADATA, "--volume", f"{link}:{LINK}", "--volumes-from", f"{binaries.name}:ro",
-                   "--entrypoint", "/creance/creance"]
-        flags = ["run", "--link", LINK, "--wait-consumer", "30", "--"]
-        return stage.start("workload", f"creance-workload{self.tag}", [*flags, *command], options), falco
-
-
-class SidecarPtrace(Pattern):
-    """A pod whose containers satisfy the restricted profile: no user root, no capability, no new privileges."""
-
-    title = "sidecarptrace"
-    containers = 2
-    rules = RULES_OF_A_USER
-    identity = None
-    restricted = ["--user", "65532:65532", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only"]
-
-    acting = (*Pattern.acting, "--bin-dir", "/home/workload")
-    one_round = (*Pattern.one_round, "--bin-dir", "/home/workload")
-
-    def start(self, stage, command, with_falco=True):
-        # A pod shares network and IPC, and an emptyDir can be written by everybody.
-        link = stage.volume("link")
-        docker("run", "--rm", "--network", "none", "--volume", f"{link}:{LINK}", "--entrypoint", "chmod",
-               f"{self.images.prefix}creance-workload{self.tag}", "0777", LINK)
-        falco = self.sidecar(stage, link, *self.restricted, "--network", "none") if with_falco else None
-        options = [*self.restricted, "--network", "none", "--volume", f"{link}:{LINK}",
-                   "--tmpfs", "/home/workload:mode=0700,uid=65532,gid=65532"]
-        return stage.start("workload", f"creance-sidecarptrace{self.tag}", command, options), falco
-
-
-class SidecarAttach(Pattern):
-    """A task whose containers share their PIDs: the workload's runs as ever, and the sidecar may trace it."""
-
-    title = "sidecarattach"
-    containers = 3
-    identity = None
-
-    def start(self, stage, command, with_falco=True):
-        network, link = stage.infrastructure(), stage.volume("link")
-        pids = ["--pid", f"container:{stage.name}-task"]
-        falco = self.sidecar(stage, link, *network, *pids) if with_falco else None
-        stage.start("attach", f"creance-sidecarattach{self.tag}",
-                    ["workload.sh", "--link", LINK],
-                    [*network, *pids, "--cap-add", "SYS_PTRACE", "--volume", f"{link}:{LINK}", "--read-only"])
-        options = [*network, *pids, "--entrypoint", command[0]]
-        return stage.start("workload", f"creance-workload{self.tag}", command[1:], options), falco
+    def is_right(self, workload, alert):
+        """Whether an alert names the container of the workload."""
+        fields = alert["output_fields"]
+        if self.is_pod or self.is_attached:
+            # The files under /etc belong to who owns the network, which is all that some cgroups leave to tell.
+            return fields["container.id"] in (workload.id(), self.infrastructure.id())
+        return (fields["container.id"], fields["container.name"], fields["container.image.repository"]) == (
+            ECS["id"], ECS["name"], ECS["repository"])  # fmt: skip
 
 
 class Checks:
@@ -256,9 +246,6 @@ class Checks:
             self.failed += 1
             print(f"FAILED  {title}: {failure}", flush=True)
 
-    def stage(self, pattern):
-        return Stage(self.images, pattern.containers)
-
     def all(self, pattern):
         title = pattern.title
         self.check(f"{title}: the alerts of the right rules arrive", self.alerts_arrive, pattern)
@@ -268,7 +255,7 @@ class Checks:
         self.check(f"{title}: without Falco the workload runs all the same", self.without_falco, pattern)
 
     def alerts_arrive(self, pattern):
-        with self.stage(pattern) as stage:
+        with pattern.stage() as stage:
             workload, falco = pattern.start(stage, pattern.acting)
             start = time.monotonic()
 
@@ -289,15 +276,12 @@ class Checks:
             return f"{len(pattern.rules)} rules within {took_s:.0f} s of the start, container right"
 
     def identity_is_right(self, pattern, workload, alerts):
-        wanted = pattern.identity or {"id": workload.long_id()[:12]}
-        fields = {"id": "container.id", "name": "container.name", "repository": "container.image.repository"}
         for alert in alerts:
-            got = {key: alert["output_fields"][fields[key]] for key in wanted}
-            if got != wanted:
-                raise Failed(f"the container of '{alert['rule']}' is {got}, not {wanted}")
+            if not pattern.is_right(workload, alert):
+                raise Failed(f"the container of '{alert['rule']}' is another one: {alert['output_fields']}")
 
     def falco_comes_back(self, pattern):
-        with self.stage(pattern) as stage:
+        with pattern.stage() as stage:
             _, falco = pattern.start(stage, pattern.acting)
             until("the first alert", lambda: next(falco.alerts(), None))
             pids = until("Falco", lambda: host_pids(falco.name, "standin.py") or None)
@@ -310,15 +294,15 @@ class Checks:
             until("alerts after the restart", lambda: True if len(list(falco.alerts())) > before else None)
 
     def status_is_kept(self, pattern):
-        with self.stage(pattern) as stage:
-            workload, falco = pattern.start(stage, pattern.ending)
+        with pattern.stage() as stage:
+            workload, falco = pattern.start(stage, pattern.ending, script="bash")
             if (status := workload.status()) != 42:
                 raise Failed(f"status {status}, not 42")
             if falco is not workload and falco.state("Running") != "true":
                 raise Failed("Falco's container ended with the workload's")
 
     def workload_is_killed(self, pattern):
-        with self.stage(pattern) as stage:
+        with pattern.stage() as stage:
             workload, falco = pattern.start(stage, pattern.acting)
             until("the first alert", lambda: next(falco.alerts(), None))
             pids = [pid for pid in host_pids(workload.name, "workload.sh") if pid not in host_pids(workload.name, "creance")]
@@ -328,7 +312,7 @@ class Checks:
                 raise Failed(f"status {status}, not 137")
 
     def without_falco(self, pattern):
-        with self.stage(pattern) as stage:
+        with pattern.stage() as stage:
             workload, _ = pattern.start(stage, pattern.one_round, with_falco=False)
             if (status := workload.status()) != 0:
                 raise Failed(f"the workload ended with status {status}")
@@ -341,13 +325,14 @@ def main():
     parser.add_argument("--prefix", required=True)
     parser.add_argument("--version", required=True)
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("patterns", nargs="*")
-    images = parser.parse_args()
-    images.is_verbose = images.verbose
+    parser.add_argument("patterns", nargs="*", help="words of the names of task definitions and pods")
+    given = parser.parse_args()
+    images = Images(given.prefix, given.version, given.verbose)
+    files = [*sorted((REPOSITORY / "taskdefinitions").glob("*.json")), *sorted((REPOSITORY / "podspecs").glob("*.yaml"))]
     checks = Checks(images)
-    for kind in (Embedded, SidecarVolume, Mounted, SidecarPtrace, SidecarAttach):
-        if not images.patterns or kind.title in images.patterns:
-            checks.all(kind(images))
+    for path in files:
+        if not given.patterns or any(word in f"{path.parent.name}/{path.name}" for word in given.patterns):
+            checks.all(Pattern(images, path))
     print(f"{checks.passed} passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 
