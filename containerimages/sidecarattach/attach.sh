@@ -50,6 +50,12 @@ target() {
     return 1
 }
 
+# The id of a process's container, where its control group tells it: as Docker, containerd or ECS name it.
+container() {
+    sed -nE 's#^.*[/-]([0-9a-f]{64})(\.scope)?$#\1#p; s#^.*/([0-9a-f]{32}-[0-9]+)$#\1#p' "/proc/$1/cgroup" 2>/dev/null \
+        | head -n 1
+}
+
 mounts 1 >/dev/null || {
     say 'other processes cannot be looked into here: add SYS_PTRACE to the capabilities of this container'
     exit 1
@@ -63,7 +69,10 @@ told=no
 while true; do
     if pid=$(target); then
         say "attaching to $name, process $pid"
-        creance attach "$pid" --children "$@" &
+        # creance itself would find out in which container it is, not in which the workload is.
+        id=()
+        [[ " $* " == *' --container-id'* ]] || id=("$(container "$pid")")
+        creance attach "$pid" --children ${id[0]:+--container-id "${id[0]}"} "$@" &
         attached=$!
         status=0
         wait "$attached" || status=$?

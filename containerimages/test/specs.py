@@ -37,8 +37,6 @@ class Spec:
     # Half a GiB and a quarter of a CPU, unless the task says otherwise.
     memory_mb: int = 512
     cpus: float = 0.25
-    # Who may write the volumes.
-    group: int = None
 
 
 def local(image):
@@ -61,13 +59,15 @@ def in_order(definitions):
 
 
 def capabilities(drop, add):
-    return [word for name in drop for word in ("--cap-drop", name)] + [word for name in add for word in ("--cap-add", name)]
+    changes = [("--cap-drop", name) for name in drop] + [("--cap-add", name) for name in add]
+    return [word for change in changes for word in change]
 
 
 def task(path):
     """A task definition of ECS."""
     definition = json.loads(pathlib.Path(path).read_text())
-    spec = Spec([], definition.get("pidMode") == "task", memory_mb=int(definition["memory"]), cpus=int(definition["cpu"]) / 1024)
+    size = {"memory_mb": int(definition["memory"]), "cpus": int(definition["cpu"]) / 1024}
+    spec = Spec([], definition.get("pidMode") == "task", **size)
     for container in in_order(definition["containerDefinitions"]):
         changes = container.get("linuxParameters", {}).get("capabilities", {})
         options = capabilities(changes.get("drop", []), changes.get("add", []))
@@ -95,7 +95,7 @@ def pod(path):
     context = found.get("securityContext", {})
     volumes = {volume["name"]: volume for volume in found.get("volumes", [])}
     # A pod's containers share IPC, and with it /dev/shm.
-    spec = Spec([], found.get("shareProcessNamespace", False), shares_ipc=True, is_pod=True, group=context.get("fsGroup"))
+    spec = Spec([], found.get("shareProcessNamespace", False), shares_ipc=True, is_pod=True)
     for container in found["containers"]:
         own = {**context, **container.get("securityContext", {})}
         changes = own.get("capabilities", {})
