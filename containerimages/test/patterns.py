@@ -310,7 +310,9 @@ class Checks:
         with pattern.stage() as stage:
             workload, falco = pattern.start(stage, pattern.acting)
             until("the first alert", lambda: next(falco.alerts(), None))
-            os.kill(host_pids(workload.name, "workload.sh")[0], signal.SIGKILL)
+            # The first alert may be of the script before, which becomes the workload.
+            pids = until("the workload", lambda: host_pids(workload.name, "workload.sh") or None)
+            os.kill(pids[0], signal.SIGKILL)
             if (status := workload.status()) != 137:
                 raise Failed(f"status {status}, not 137")
 

@@ -77,8 +77,9 @@ def task(path):
             options += ["--user", container["user"]]
         for variable in container.get("environment", []):
             options += ["--env", f"{variable['name']}={variable['value']}"]
+        image, entrypoint, command = local(container["image"]), container.get("entryPoint"), container.get("command")
         spec.parts.append(Part(
-            container["name"], local(container["image"]), container.get("entryPoint"), container.get("command"), options,
+            container["name"], image, entrypoint, command, options,
             [(mount["sourceVolume"], mount["containerPath"], mount.get("readOnly", False))
              for mount in container.get("mountPoints", [])],
             [(source["sourceContainer"], source.get("readOnly", False)) for source in container.get("volumesFrom", [])],
@@ -108,8 +109,10 @@ def pod(path):
             options += ["--user", f"{own['runAsUser']}:{own.get('runAsGroup', 0)}"]
         for variable in container.get("env", []):
             options += ["--env", f"{variable['name']}={variable['value']}"]
-        part = Part(container["name"], local(container["image"]), container.get("command"), container.get("args"), options,
-                    is_restarted=container["name"] != "workload")
+        name, image = container["name"], container["image"]
+        command, arguments = container.get("command"), container.get("args")
+        # A pod starts all of its containers again; but that the workload ended is what a test waits for.
+        part = Part(name, local(image), command, arguments, options, is_restarted=name != "workload")
         for mount in container.get("volumeMounts", []):
             volume = volumes[mount["name"]]
             if "configMap" in volume:

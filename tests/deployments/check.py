@@ -152,7 +152,10 @@ def main():
     validator = botocore.validate.ParamValidator()
     shape = operation("ecs", "RegisterTaskDefinition").input_shape
     kinds = {
-        "task definitions": [REPOSITORY.glob("taskdefinitions/*.json"), lambda path: task_definition(path, validator, shape)],
+        "task definitions": [
+            REPOSITORY.glob("taskdefinitions/*.json"),
+            lambda path: task_definition(path, validator, shape),
+        ],
         "policies": [REPOSITORY.glob("taskdefinitions/iam/*.json"), policy],
         "pods": [REPOSITORY.glob("podspecs/*.yaml"), pod_file],
         "Dockerfiles": [IMAGES.rglob("Dockerfile"), lambda path: dockerfile(path, sys.argv[1])],

@@ -112,7 +112,8 @@ def alert(rule, fields, containers):
     told = containers.get(id, {})
     shown = {field: fields[field] for field in FIELD.findall(output)}
     text = FIELD.sub(lambda found: str(fields[found[1]] if fields[found[1]] is not None else "<NA>"), output)
-    shown |= {"container.id": id, "container.name": told.get("name"), "container.image.repository": told.get("imagerepo")}
+    shown |= {"container.id": id, "container.name": told.get("name")}
+    shown |= {"container.image.repository": told.get("imagerepo")}
     line = {"time": fields["evt.time.iso8601"], "rule": name, "priority": priority, "source": "syscall",
             "output": text, "output_fields": shown}
     print(json.dumps(line), flush=True)
