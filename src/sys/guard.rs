@@ -304,6 +304,15 @@ impl Front {
     }
 }
 
+impl Guarded {
+    /// Whether creance is the first process of its PID namespace, mostly a container. Natively that would be the workload's
+    /// first process, and its end that of all others (pid_namespaces(7)).
+    #[must_use]
+    pub const fn is_first_process(&self) -> bool {
+        self.guardian.0 == 1
+    }
+}
+
 /// Forks. `None` in the child.
 ///
 /// # Errors

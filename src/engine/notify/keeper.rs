@@ -23,7 +23,9 @@ use crate::{
     limits,
     ring::ProducerMemory,
     sys::{
-        Pid, procfs,
+        Pid,
+        guard::Guarded,
+        procfs,
         signal::{self, PidFd},
     },
 };
@@ -45,6 +47,8 @@ pub(super) struct Keeper<'scope, 'env, M: ProducerMemory> {
     workers: Vec<ScopedJoinHandle<'scope, ()>>,
     /// Workers wait for calls to return, and we look whether they get on.
     is_watching: bool,
+    /// What is left of the workload is killed.
+    is_ending: bool,
 }
 
 impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env, M> {
@@ -52,7 +56,7 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
     pub(super) fn new(shared: &'env Shared<M>, ends: Arc<Epoll>, scope: &'scope Scope<'scope, 'env>) -> Self {
         // Without room: a call is taken at once by a thread that has nothing else to do, or goes to a new one.
         let channel = channel::bounded(0);
-        Self { shared, ends, scope, channel, workers: Vec::new(), is_watching: false }
+        Self { shared, ends, scope, channel, workers: Vec::new(), is_watching: false, is_ending: false }
     }
 
     /// Keeps the engine going with so many workers, until the last process has ended; gives the wait status of the first
@@ -92,7 +96,11 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         let mut events = [EpollEvent::empty(); 64];
         while !self.shared.is_over() {
             let stall = u16::try_from(limits::STALL_MS).unwrap_or(u16::MAX);
-            let timeout = if self.is_watching { EpollTimeout::from(stall) } else { EpollTimeout::NONE };
+            let timeout = match (self.is_ending, self.is_watching) {
+                (true, _) => EpollTimeout::from(1_u8),
+                (false, true) => EpollTimeout::from(stall),
+                (false, false) => EpollTimeout::NONE,
+            };
             let heard = match self.ends.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => 0,
                 heard => heard?,
@@ -115,6 +123,10 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             }
             if self.is_watching {
                 self.watch();
+            }
+            if self.is_ending {
+                // Again, since they fork meanwhile.
+                self.shared.book().kill();
             }
         }
         Ok(())
@@ -165,6 +177,7 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         let status = signal::reap(pid).or(zombie);
         let mut book = self.shared.book();
         if pid == self.shared.root {
+            self.is_ending = self.shared.guarded.as_ref().is_some_and(Guarded::is_first_process);
             if let Some(status) = status {
                 self.shared.note_root_status(status);
             }

@@ -49,7 +49,7 @@ use crate::{
     ring::ProducerMemory,
     sys::{
         Pid, Tid, clock,
-        guard::{self, Front},
+        guard::{self, Front, Guarded},
         launch::{Child, FilterState, Image, Listening},
         process::share_memory,
         procfs,
@@ -78,6 +78,8 @@ pub struct PtraceEngine {
     root_status: Option<i32>,
     /// Who stops and goes on as the root does.
     front: Option<Front>,
+    /// The end of the root is that of the workload: what is left of it is killed.
+    ends_with_root: bool,
     counters: EngineCounters,
     holds: Holds,
     /// What has been read of the call that is being looked at.
@@ -104,12 +106,13 @@ impl Engine for PtraceEngine {
         }
         let mut tracees = Tracees::new(setup.population, setup.substitute);
         tracees.introduce(root.leader(), root);
+        let ends_with_root = setup.guarded.as_ref().is_some_and(Guarded::is_first_process);
         let front = setup.guarded.map(|guarded| {
             guarded.board.note_root(root);
             guarded.board.set_stage(guard::Stage::Receiving);
             guarded.front
         });
-        Ok(Self { front, ..Self::new(root, Some(child), None, wanted, tracees) })
+        Ok(Self { front, ends_with_root, ..Self::new(root, Some(child), None, wanted, tracees) })
     }
 
     fn root(&self) -> Pid {
@@ -165,6 +168,7 @@ impl PtraceEngine {
             listener: None,
             root_status: None,
             front: None,
+            ends_with_root: false,
             counters: EngineCounters::default(),
             holds: Holds::default(),
             seen: Seen::new(),
@@ -200,6 +204,10 @@ impl PtraceEngine {
                 }
             }
             self.release_overdue(recorder);
+            if self.ends_with_root && self.root_status.is_some() {
+                // Again, since they fork meanwhile.
+                self.tracees.kill();
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::{Signal, kill};
+
 use super::{
     machine::Phase,
     substitute::{Restore, SpaceId, Spaces, Substitute},
@@ -173,6 +175,14 @@ impl Tracees {
     /// How many threads are followed.
     pub(super) fn count(&self) -> usize {
         self.known.len() + self.held.len()
+    }
+
+    /// Kills every process that is known.
+    pub(super) fn kill(&self) {
+        for (&tid, _) in self.known.iter().filter(|(tid, tracee)| tracee.pid.leader() == **tid) {
+            // Nobody has waited for it, so that this is nobody else.
+            let _ = kill(nix::unistd::Pid::from_raw(tid.0), Signal::SIGKILL);
+        }
     }
 
     /// Takes all threads that are held.
