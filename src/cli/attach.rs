@@ -1,7 +1,7 @@
 //! `creance attach`: processes that run already, until they end or creance is told to leave them.
 
 use std::{
-    io::{self, Write},
+    io,
     process::ExitCode,
     sync::mpsc::{self, Receiver},
     thread,
@@ -13,9 +13,10 @@ use clap::Args;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::{
-    options::{Options, report_trouble},
+    end_by,
+    options::Options,
     run::{UsageError, Watch},
-    say, stats,
+    say,
 };
 use crate::{
     engine::{
@@ -109,13 +110,8 @@ impl Attach {
         // The engine has let go of the other end.
         let _ = teller.join();
         left.context("starting the threads that wait for the end")?;
-        report_trouble(&report);
-        if self.options.stats {
-            let watch =
-                Watch { choice: Choice { engine: EngineKind::Ptrace, why: Why::Attached }, workers: None };
-            // A closed standard error is no reason to change the exit status.
-            let _ = io::stderr().write_all(stats::render(&report, &watch, is_audit).as_bytes());
-        }
+        let choice = Choice { engine: EngineKind::Ptrace, why: Why::Attached };
+        self.options.tell_end(&report, &Watch { choice, workers: None }, is_audit);
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -135,10 +131,7 @@ fn leave_when_asked(signals: SigSet, after: Option<Duration>, release: &Release)
         loop {
             let Ok(asks) = signals.wait() else { continue };
             if was_asked {
-                let asks = asks as i32;
-                signal::die_by(asks);
-                // The first process of a PID namespace does not die of a signal of its own (pid_namespaces(7)).
-                std::process::exit(128 + asks);
+                end_by(asks as i32);
             }
             was_asked = true;
             let release = release.clone();

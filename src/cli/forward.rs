@@ -14,18 +14,18 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    unistd::{getpgid, getpgrp},
 };
 
+use super::end_by;
 use crate::{
     limits,
     sys::{
         Pid,
         guard::{Front, Guarded, Stage},
         inbox::{Heard, Inbox},
-        procfs,
+        process, procfs,
         seqpacket::Connection,
-        signal::{self, PidFd, die_by, is_ignored},
+        signal::{self, PidFd, is_ignored},
     },
 };
 
@@ -240,8 +240,7 @@ impl Forwarder {
         // the signal is for us, and what is left of the workload dies with us.
         if !is_sent && ENDS_US.contains(&heard.signal) {
             self.front.board().set_stage(Stage::Quit);
-            die_by(heard.signal);
-            std::process::exit(128 + heard.signal);
+            end_by(heard.signal);
         }
     }
 
@@ -270,17 +269,15 @@ struct Root {
 
 impl Root {
     /// Its process group, if it leads one that is not ours: natively that would be the group that the job is.
-    fn group(&self) -> Option<nix::unistd::Pid> {
-        let pid = nix::unistd::Pid::from_raw(self.pid.0);
+    fn group(&self) -> Option<Pid> {
         let is_alive = self.process.as_ref().is_some_and(PidFd::owns_its_id);
-        let group = is_alive.then(|| getpgid(Some(pid)).ok()).flatten()?;
-        (group != getpgrp() && group == pid).then_some(group)
+        is_alive.then(|| process::group_of_its_own(self.pid)).flatten()
     }
 
     /// Sends a signal to the group, or to the process alone; tells whether it was there.
-    fn send(&self, signal: i32, group: Option<nix::unistd::Pid>) -> bool {
+    fn send(&self, signal: i32, group: Option<Pid>) -> bool {
         match group {
-            Some(group) => signal::send_to_group(Pid(group.as_raw()), signal),
+            Some(group) => signal::send_to_group(group, signal),
             None => self.process.as_ref().is_some_and(|process| process.send(signal).is_ok()),
         }
     }

@@ -24,7 +24,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
-    unistd::{getpgid, getpgrp, tcgetpgrp, tcsetpgrp},
+    unistd::{getpgrp, tcgetpgrp, tcsetpgrp},
 };
 
 use super::{STATUS_FAILED, exit_as, forward::passed_on, say};
@@ -35,7 +35,7 @@ use crate::{
         guard::{self, Board, Front, Guarded, Stage},
         inbox::{Heard, Inbox},
         notify::{Listener, Received},
-        procfs,
+        process, procfs,
         seqpacket::Connection,
         signal::{self, PidFd},
     },
@@ -129,7 +129,7 @@ impl Guardian {
             }
             None => {
                 if self.dies_with_us {
-                    signal::die_with(guardian);
+                    signal::die_with(guardian, libc::SIGKILL);
                 }
                 Ok(Some(Guarded {
                     board: Arc::clone(&self.board),
@@ -322,14 +322,11 @@ impl Guardian {
 /// Whoever continues a job has given the terminal to its process group (as a shell's `fg` does), which is ours. If the
 /// workload's first process has made a group of its own, as an interactive shell does, it goes to that one.
 fn hand_over_terminal(root: Pid) {
-    let Ok(group) = getpgid(Some(nix::unistd::Pid::from_raw(root.0))) else { return };
-    if group.as_raw() != root.0 || group == getpgrp() {
-        return;
-    }
+    let Some(group) = process::group_of_its_own(root) else { return };
     let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return };
     if tcgetpgrp(&terminal) == Ok(getpgrp()) {
         // It fails only for a group of another session.
-        let _ = tcsetpgrp(&terminal, group);
+        let _ = tcsetpgrp(&terminal, nix::unistd::Pid::from_raw(group.0));
     }
 }
 

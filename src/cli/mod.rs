@@ -87,6 +87,13 @@ fn die_by(by: i32) -> ExitCode {
     ExitCode::from(u8::try_from(128 + by).unwrap_or(STATUS_FAILED))
 }
 
+/// Ends this process by a signal, from any thread. The first process of a PID namespace does not die of a signal of its own
+/// (pid_namespaces(7)), and exits.
+fn end_by(by: i32) -> ! {
+    signal::die_by(by);
+    std::process::exit(128 + by)
+}
+
 /// Writes to standard output. Nobody may read it to its end, as under head(1): that is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();

@@ -11,7 +11,11 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use super::{rules, run::UsageError, say};
+use super::{
+    rules,
+    run::{UsageError, Watch},
+    say, stats,
+};
 use crate::{
     container::{self, ContainerIdentity},
     engine::Wanted,
@@ -81,7 +85,7 @@ pub(super) struct Options {
 
     /// Print statistics to standard error at the end
     #[arg(long)]
-    pub(super) stats: bool,
+    stats: bool,
 }
 
 /// Forms of output.
@@ -121,6 +125,15 @@ impl Options {
             Ok(())
         } else {
             Err(UsageError::RingBytes(self.ring_bytes))
+        }
+    }
+
+    /// Says at the end what went wrong without stopping the workload, and the statistics if they are wanted.
+    pub(super) fn tell_end(&self, report: &Report, watch: &Watch, is_audit: bool) {
+        report_trouble(report);
+        if self.stats {
+            // A closed standard error is no reason to change the exit status.
+            let _ = io::stderr().write_all(stats::render(report, watch, is_audit).as_bytes());
         }
     }
 
@@ -210,7 +223,7 @@ impl Options {
 }
 
 /// Says what went wrong without stopping the workload.
-pub(super) fn report_trouble(report: &Report) {
+fn report_trouble(report: &Report) {
     let lost = report.outcome.recorded.records_lost;
     if lost > 0 {
         say(format_args!("{lost} records were lost because events were not taken fast enough"));

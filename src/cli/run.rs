@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CString, OsStr, OsString},
-    io::{self, Write},
+    io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,8 +17,8 @@ use super::{
     STATUS_FAILED, die_by, exit_as,
     forward::Forwarder,
     guardian::{OnDeath, Role, guard},
-    options::{Options, report_trouble},
-    program, say, stats,
+    options::Options,
+    program, say,
     supervisor::{ConsumerCommand, ConsumerError, Log, Supervisor},
 };
 use crate::{
@@ -236,11 +236,7 @@ impl Run {
             capture(plan, Destination::Sink(sink.as_mut(), self.options.ring_bytes), &watch, forwarder)?
         };
         board.set_stage(Stage::Over);
-        report_trouble(&report);
-        if self.options.stats {
-            // A closed standard error is no reason to change the exit status.
-            let _ = io::stderr().write_all(stats::render(&report, &watch, is_audit).as_bytes());
-        }
+        self.options.tell_end(&report, &watch, is_audit);
         Ok(exit(&report, &file))
     }
 

@@ -6,6 +6,7 @@
 use std::{
     fs::File,
     io,
+    os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     str::FromStr,
@@ -220,7 +221,7 @@ impl Shared {
         let status = signal::reap(pid);
         state.companion.set(None);
         self.changed.notify_all();
-        status.map_or_else(|| "nobody knows how".into(), |status| ended(status).to_string())
+        status.map_or_else(|| "nobody knows how".into(), |status| ExitStatus::from_raw(status).to_string())
     }
 
     /// Says what happened, and waits before the next start; tells whether there is to be one.
@@ -255,10 +256,6 @@ const PAUSE_MAX: Duration = Duration::from_millis(limits::CONSUMER_PAUSE_MS_MAX)
 
 /// A consumer that ran so long is no worse than a new one.
 const STEADY: Duration = Duration::from_millis(limits::CONSUMER_STEADY_MS);
-
-fn ended(status: i32) -> ExitStatus {
-    std::os::unix::process::ExitStatusExt::from_raw(status)
-}
 
 #[cfg(test)]
 mod tests {

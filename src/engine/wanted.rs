@@ -136,18 +136,13 @@ impl Wanted {
 
     /// The filter that traps it for a tracer, and what could make threads and processes behind the tracer's back.
     pub(super) fn filter(&self) -> Result<Program, CompileError> {
-        let more;
         let trapped = if self.is_audit {
-            more = Interest::all();
-            &more
-        } else if let Some(calls) = &self.placement {
-            more = self.interest.clone().and_calls_of(calls).and_calls_of(&self.guarded);
-            &more
+            Interest::all()
         } else {
-            more = self.interest.clone().and_calls_of(&self.guarded);
-            &more
+            let more = self.placement.iter().chain([&self.guarded]);
+            more.fold(self.interest.clone(), Interest::and_calls_of)
         };
-        filter::compile(trapped, Abi::NATIVE, filter::Action::Trace)
+        filter::compile(&trapped, Abi::NATIVE, filter::Action::Trace)
     }
 
     /// The filter that tells a listener of it, and of what starts programs and makes processes.

@@ -260,7 +260,8 @@ fn refusal(connection: &Connection, workload: &Workload) -> Option<String> {
 }
 
 /// Whether a process is one of the workload, or descends from one that is or from us: a child made with CLONE_UNTRACED
-/// may not be known. The companion and its children are none. One of another user may be hidden from us, but then it is none of ours either (proc(5), hidepid).
+/// may not be known. The companion and its children are none. One of another user may be hidden from us, but then it is
+/// none of ours either (proc(5), hidepid).
 fn is_workload(pid: Pid, workload: &Workload, is_visible: bool) -> bool {
     let own = Pid(process::id().cast_signed());
     let mut next = pid;

@@ -118,12 +118,9 @@ pub fn count(set: &CpuSet) -> usize {
     (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).count()
 }
 
-/// The field `processor` of a `/proc/TID/stat`: the 39th (proc_pid_stat(5)). The second one is a name in brackets, which
-/// may hold spaces and brackets itself.
+/// The field `processor` of a `/proc/TID/stat`: the 39th (proc_pid_stat(5)).
 fn processor(stat: &[u8]) -> Option<usize> {
-    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
-    let field = stat.get(end_of_name + 1..)?.split(|&byte| byte == b' ').nth(37)?;
-    std::str::from_utf8(field).ok()?.trim_end().parse().ok()
+    procfs::after_name(stat)?.split_ascii_whitespace().nth(39 - 3)?.parse().ok()
 }
 
 #[cfg(test)]

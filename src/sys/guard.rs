@@ -208,16 +208,19 @@ pub struct Front {
 }
 
 impl Front {
+    /// What the process `guardian` is to the engine's.
+    ///
+    /// # Errors
+    /// What eventfd(2) says.
+    pub fn new(board: Arc<Board>, guardian: Pid) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Self { board, guardian, bell: Arc::new(EventFd::from_flags(flags)?) })
+    }
+
     /// The page.
     #[must_use]
     pub fn board(&self) -> &Board {
         &self.board
-    }
-
-    /// The guardian's process.
-    #[must_use]
-    pub const fn pid(&self) -> Pid {
-        self.guardian
     }
 
     /// What rings when [`Self::urge_on`] is to be called.
@@ -291,17 +294,6 @@ pub struct Guarded {
     pub adopted: Option<OwnedFd>,
     /// What the guardian must be told of the root.
     pub front: Front,
-}
-
-impl Front {
-    /// What the process `guardian` is to the engine's.
-    ///
-    /// # Errors
-    /// What eventfd(2) says.
-    pub fn new(board: Arc<Board>, guardian: Pid) -> io::Result<Self> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        Ok(Self { board, guardian, bell: Arc::new(EventFd::from_flags(flags)?) })
-    }
 }
 
 impl Guarded {

@@ -22,8 +22,7 @@ use std::{io, mem::offset_of};
 use nix::errno::Errno;
 
 use super::{
-    RemoteAddr, Tid,
-    memory::read_remote,
+    RemoteAddr, Tid, call_site,
     ptrace::{self, PtraceError, Resume, StopKind, Stopped, Waited},
 };
 use crate::limits;
@@ -180,7 +179,7 @@ impl Guest {
     /// Has the thread make one call; gives its result.
     fn call(self, nr: libc::c_long, arguments: [u64; 6]) -> Result<(Self, i64), Lost> {
         let Self { stop, registers, mask } = self;
-        stop.set_registers(with_call(&registers, nr, arguments))?;
+        stop.set_registers(call_site::before_call(&registers, nr, arguments))?;
         let stop = next_call_stop(stop)?;
         // It comes in and out.
         let stop = next_call_stop(stop)?;
@@ -267,37 +266,10 @@ const fn is_native(registers: &libc::user_regs_struct) -> bool {
     registers.cs == CODE_64
 }
 
-/// Whether the instruction before the next one is `syscall`, and the kernel was entered by it.
+/// Whether the kernel was entered by the instruction `syscall` before the next one.
 #[cfg(target_arch = "x86_64")]
 fn is_after_call(tid: Tid, registers: &libc::user_regs_struct) -> bool {
-    const SYSCALL: [u8; 2] = [0x0f, 0x05];
-    let mut code = [0; SYSCALL.len()];
-    let at = RemoteAddr(registers.rip.wrapping_sub(SYSCALL.len() as u64));
-    registers.orig_rax.cast_signed() >= 0
-        && read_remote(tid, at, &mut code) == Ok(code.len())
-        && code == SYSCALL
-}
-
-/// The registers before a call. `orig_rax` says that the kernel was not entered by a call, so that it begins none again.
-#[cfg(target_arch = "x86_64")]
-fn with_call(
-    registers: &libc::user_regs_struct,
-    nr: libc::c_long,
-    arguments: [u64; 6],
-) -> libc::user_regs_struct {
-    let [rdi, rsi, rdx, r10, r8, r9] = arguments;
-    libc::user_regs_struct {
-        rip: registers.rip.wrapping_sub(2),
-        rax: nr.cast_unsigned(),
-        orig_rax: u64::MAX,
-        rdi,
-        rsi,
-        rdx,
-        r10,
-        r8,
-        r9,
-        ..*registers
-    }
+    registers.orig_rax.cast_signed() >= 0 && call_site::is_behind_call(tid, registers)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -308,13 +280,4 @@ const fn is_native(_registers: &libc::user_regs_struct) -> bool {
 #[cfg(not(target_arch = "x86_64"))]
 const fn is_after_call(_tid: Tid, _registers: &libc::user_regs_struct) -> bool {
     false
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-const fn with_call(
-    registers: &libc::user_regs_struct,
-    _nr: libc::c_long,
-    _arguments: [u64; 6],
-) -> libc::user_regs_struct {
-    *registers
 }

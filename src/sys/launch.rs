@@ -23,11 +23,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{prctl, signal::Signal},
-    unistd,
-};
-
 use super::{
     Pid, futex,
     inherited::{block_signals, close_on_exec_what_was_closed, restore_mask, restore_signals, set_mask},
@@ -224,14 +219,13 @@ pub fn environment() -> Vec<CString> {
 /// Makes a program end with the thread that starts it (prctl(2), `PR_SET_PDEATHSIG`), and take signals as if we had
 /// ignored none.
 pub fn end_with_us(command: &mut Command) {
-    let parent = unistd::getpid();
+    let parent = Pid(nix::unistd::getpid().as_raw());
     let prepare = move || {
-        prctl::set_pdeathsig(Signal::SIGTERM)?;
         signal::reset(libc::SIGXFSZ);
-        // Had we died before that, nobody would tell it.
-        if unistd::getppid() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+        signal::die_with(parent, libc::SIGTERM);
+        Ok(())
     };
-    // SAFETY: between fork and exec it makes three plain system calls, allocates nothing and takes no lock.
+    // SAFETY: between fork and exec it makes plain system calls, allocates nothing and takes no lock.
     unsafe { command.pre_exec(prepare) };
 }
 
@@ -247,7 +241,7 @@ fn become_workload(
     (filter, listening): (&libc::sock_fprog, Listening),
     answer: &Answer,
 ) -> ! {
-    die_with_parent(libc::SIGKILL);
+    signal::set_parent_death_signal(libc::SIGKILL);
     let deadline = Instant::now() + Duration::from_millis(limits::LAUNCH_MS_MAX);
     // Acquire: pairs with the Release in `open_gate`.
     while answer.gate.load(Ordering::Acquire) == GATE_SHUT {
@@ -257,7 +251,7 @@ fn become_workload(
         // Whatever ended the sleep, the loop looks again.
         let _ = futex::wait(&answer.gate, GATE_SHUT, Duration::from_millis(limits::LAUNCH_MS_MAX));
     }
-    die_with_parent(0);
+    signal::set_parent_death_signal(0);
     if let Err(errno) = install(filter, listening, answer) {
         answer.errno.store(errno, Ordering::Relaxed);
         // Release: pairs with the Acquire in `failure`.
@@ -309,11 +303,6 @@ fn install(filter: &libc::sock_fprog, listening: Listening, answer: &Answer) -> 
         }
     }
     Err(errno_now())
-}
-
-fn die_with_parent(signal: i32) {
-    // SAFETY: this prctl takes integers only.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
 }
 
 fn errno_now() -> i32 {

@@ -4,6 +4,7 @@
 //! is a [`ptrace::Stopped`] that has to be consumed, an address in another process is a [`RemoteAddr`]. Nothing
 //! here decides anything: policy is the engine's.
 
+mod call_site;
 pub mod clock;
 pub mod copies;
 pub mod cpu;

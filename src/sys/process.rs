@@ -20,6 +20,13 @@ pub fn share_memory(one: Tid, other: Tid) -> Option<bool> {
     }
 }
 
+/// The process group of a process, if it leads one that is not ours.
+#[must_use]
+pub fn group_of_its_own(pid: Pid) -> Option<Pid> {
+    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok()?;
+    (group != nix::unistd::getpgrp() && group.as_raw() == pid.0).then_some(pid)
+}
+
 /// The file that a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExeStat {

@@ -119,11 +119,8 @@ pub fn relations(tid: Tid) -> io::Result<Relations> {
     let mut text = [0; 1024];
     let (len, _) = read_text(tid, "status", &mut text)?;
     let text = text.get(..len).unwrap_or_default();
-    let field = |name: &[u8]| {
-        let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-        std::str::from_utf8(line).ok()?.trim().parse().ok()
-    };
-    let relations = || Some(Relations { process: Pid(field(b"Tgid:")?), parent: Pid(field(b"PPid:")?) });
+    let pid = |name| number_in_status(text, name)?.try_into().ok().map(Pid);
+    let relations = || Some(Relations { process: pid("Tgid")?, parent: pid("PPid")? });
     relations().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
@@ -132,7 +129,11 @@ pub fn relations(tid: Tid) -> io::Result<Relations> {
 pub fn status_number(tid: Tid, name: &str) -> Option<i64> {
     let mut text = [0; limits::PROC_TEXT_BYTES_MAX];
     let (len, _) = read_text(tid, "status", &mut text).ok()?;
-    let mut lines = text.get(..len)?.split(|&byte| byte == b'\n');
+    number_in_status(text.get(..len)?, name)
+}
+
+fn number_in_status(text: &[u8], name: &str) -> Option<i64> {
+    let mut lines = text.split(|&byte| byte == b'\n');
     let line = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
     std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -146,9 +147,7 @@ pub fn filter_count(tid: Tid) -> Option<u32> {
 /// The state of a thread, as one letter (proc(5)); `None` if it is gone. From `/proc/TID/stat`.
 #[must_use]
 pub fn state(tid: Tid) -> Option<u8> {
-    let mut text = [0; limits::PROC_STAT_BYTES_MAX];
-    let (len, _) = read_text(tid, "stat", &mut text).ok()?;
-    after_name(text.get(..len)?)?.bytes().next()
+    stat_after_name(tid, &mut [0; limits::PROC_STAT_BYTES_MAX])?.bytes().next()
 }
 
 /// What `/proc/PID/stat` tells of a process that runs.
@@ -167,10 +166,9 @@ pub struct Birth {
 pub fn birth(tid: Tid) -> Option<Birth> {
     /// `PF_KTHREAD` (linux/sched.h).
     const KERNEL_THREAD: u64 = 0x0020_0000;
-    let mut text = [0; limits::PROC_STAT_BYTES_MAX];
-    let (len, _) = read_text(tid, "stat", &mut text).ok()?;
     // The state is field 3, the flags 9, the start 22 (proc_pid_stat(5)).
-    let fields: Vec<_> = after_name(text.get(..len)?)?.split_ascii_whitespace().collect();
+    let mut text = [0; limits::PROC_STAT_BYTES_MAX];
+    let fields: Vec<_> = stat_after_name(tid, &mut text)?.split_ascii_whitespace().collect();
     Some(Birth {
         start_ticks: fields.get(19)?.parse().ok()?,
         is_kernel_thread: fields.get(6)?.parse::<u64>().ok()? & KERNEL_THREAD != 0,
@@ -191,15 +189,21 @@ pub fn threads(pid: Pid) -> Vec<Tid> {
 /// where the kernel keeps it from us. From `/proc/PID/stat`.
 #[must_use]
 pub fn status_before_wait(pid: Pid) -> Option<i32> {
-    let mut text = [0; 1024];
-    let (len, _) = read_text(pid.leader(), "stat", &mut text).ok()?;
-    let after_name = after_name(text.get(..len)?)?;
+    let mut text = [0; limits::PROC_STAT_BYTES_MAX];
+    let after_name = stat_after_name(pid.leader(), &mut text)?;
     let status = after_name.trim_end().rsplit(' ').next()?.parse().ok()?;
     after_name.starts_with(['Z', 'X']).then_some(status)
 }
 
-/// What stands in `/proc/PID/stat` behind the name, which is in brackets and may hold anything.
-fn after_name(stat: &[u8]) -> Option<&str> {
+/// What stands in `/proc/TID/stat` behind the name; `None` if the thread is gone.
+fn stat_after_name(tid: Tid, text: &mut [u8; limits::PROC_STAT_BYTES_MAX]) -> Option<&str> {
+    let (len, _) = read_text(tid, "stat", text).ok()?;
+    after_name(text.get(..len)?)
+}
+
+/// What stands in the text of a `/proc/TID/stat` behind the name, which is in brackets and may hold anything: from the third
+/// value on.
+pub(super) fn after_name(stat: &[u8]) -> Option<&str> {
     let after_name = stat.get(stat.iter().rposition(|&byte| byte == b')')? + 2..)?;
     std::str::from_utf8(after_name).ok()
 }

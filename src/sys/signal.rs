@@ -250,14 +250,19 @@ fn wait_for_stop(pid: Pid, options: i32) -> Option<i32> {
     Some(unsafe { info.si_status() })
 }
 
-/// Has this process killed when its parent, which must be `parent`, dies (prctl(2), `PR_SET_PDEATHSIG`). It is killed at
-/// once if that has happened already.
-pub fn die_with(parent: Pid) {
-    // SAFETY: this prctl takes integers only.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+/// Has this process sent a signal when its parent, which must be `parent`, dies. It dies by it at once if that has happened
+/// already.
+pub fn die_with(parent: Pid, by: i32) {
+    set_parent_death_signal(by);
     if nix::unistd::getppid().as_raw() != parent.0 {
-        die_by(libc::SIGKILL);
+        die_by(by);
     }
+}
+
+/// The signal that this process is sent when the thread that made it ends, 0 for none (prctl(2), `PR_SET_PDEATHSIG`).
+pub(super) fn set_parent_death_signal(signal: i32) {
+    // SAFETY: this prctl takes integers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
 }
 
 fn unblock(signal: i32) {

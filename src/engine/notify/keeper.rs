@@ -108,10 +108,10 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             for event in events.iter().take(heard) {
                 match event.data() {
                     LISTENER => self.shared.end(),
-                    // Level-triggered: they fork meanwhile, so that it takes several looks.
                     GUARDIAN => {
-                        self.shared.book().kill();
-                        thread::sleep(END_POLL);
+                        self.is_ending = true;
+                        // It has told all that it can.
+                        let _ = guardian.as_ref().map(|guardian| self.ends.delete(guardian.as_fd()));
                     }
                     ALARM => {
                         // Whatever it holds, it is looked at now.
@@ -177,7 +177,7 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
         let status = signal::reap(pid).or(zombie);
         let mut book = self.shared.book();
         if pid == self.shared.root {
-            self.is_ending = self.shared.guarded.as_ref().is_some_and(Guarded::is_first_process);
+            self.is_ending |= self.shared.guarded.as_ref().is_some_and(Guarded::is_first_process);
             if let Some(status) = status {
                 self.shared.note_root_status(status);
             }

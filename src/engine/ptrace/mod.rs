@@ -290,12 +290,11 @@ impl PtraceEngine {
 
     /// Tells of the root when it is stopped, and when it goes on.
     fn tell_front(&self, tid: Tid, kind: StopKind) {
-        let Some(front) = self.front.as_ref().filter(|_| self.tracees.pid(tid) == self.root) else {
-            return;
-        };
+        let Some(front) = &self.front else { return };
+        let is_root = || self.tracees.pid(tid) == self.root;
         match kind {
-            StopKind::Group(signal) => front.root_stopped(signal),
-            StopKind::Trap => front.root_goes_on(),
+            StopKind::Group(signal) if is_root() => front.root_stopped(signal),
+            StopKind::Trap if is_root() => front.root_goes_on(),
             _ => {}
         }
     }

@@ -114,9 +114,13 @@ pub(super) struct Restore {
 impl Restore {
     /// One argument, and the value that it had.
     pub(super) fn of(index: u8, value: u64) -> Self {
-        let mut restore = Self { arguments: [(0, 0); limits::COPIES_MAX], count: 0, place: None };
+        let mut restore = Self::new(None);
         restore.push(index, value);
         restore
+    }
+
+    const fn new(place: Option<(SpaceId, u16)>) -> Self {
+        Self { arguments: [(0, 0); limits::COPIES_MAX], count: 0, place }
     }
 
     fn push(&mut self, index: u8, value: u64) -> bool {
@@ -283,8 +287,7 @@ impl Spaces {
             return Ok(Replaced::Refused);
         };
         let Some(place) = places.free.pop() else { return Ok(Replaced::Refused) };
-        let mut restore =
-            Restore { arguments: [(0, 0); limits::COPIES_MAX], count: 0, place: Some((id, place)) };
+        let mut restore = Restore::new(Some((id, place)));
         let mut values = [0; limits::COPIES_MAX];
         let is_whole = places.fill(place, arguments, copied, &mut restore, &mut values);
         let set = if is_whole {

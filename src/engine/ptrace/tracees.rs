@@ -142,9 +142,11 @@ impl Tracees {
         if let Some(at) = self.ended.iter().position(|end| end.tid == tid) {
             return Arrival::Ended(self.ended.swap_remove(at).status);
         }
-        // A thread shares the memory of its process.
-        let process = self.known.get(&pid.leader());
-        let space = match process.or_else(|| self.known.values().find(|other| other.pid == pid)) {
+        // A thread shares the memory of its process, whose first thread may have ended. That one itself comes before all.
+        let others = || self.known.values().find(|other| other.pid == pid);
+        let process = || self.known.get(&pid.leader()).or_else(others);
+        let process = if pid.leader() == tid { None } else { process() };
+        let space = match process {
             Some(other) => {
                 self.spaces.join(other.space);
                 other.space

@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::{Pid, PtraceError, RemoteAddr, Resume, StopKind, Stopped, Tid, Waited, interrupt, poll_one};
-use crate::{limits, sys::procfs};
+use crate::{
+    limits,
+    sys::{call_site, procfs},
+};
 
 /// How long the answer of a call is awaited without sleeping. It takes some microseconds.
 const SPIN: Duration = Duration::from_micros(300);
@@ -43,7 +46,7 @@ impl Detour {
     /// [`NotBegun`] if the thread does not stand behind an instruction that makes such a call, or the kernel refuses.
     pub fn begin(stop: Stopped) -> Result<Self, NotBegun> {
         let Ok(original) = stop.registers() else { return Err(NotBegun(stop)) };
-        if !is_behind_call(stop.tid, &original) {
+        if !call_site::is_behind_call(stop.tid, &original) {
             return Err(NotBegun(stop));
         }
         let Ok(mask) = stop.replace_signal_mask(u64::MAX) else { return Err(NotBegun(stop)) };
@@ -53,7 +56,8 @@ impl Detour {
     /// Makes a call; its result, or `-errno`. `None` if the thread is lost or did not make it.
     pub fn call(&mut self, number: libc::c_long, arguments: [u64; 6]) -> Option<i64> {
         let stop = self.stop.take()?;
-        let registers = with_call(self.original, (number, arguments), self.is_at_entry);
+        let with_call = if self.is_at_entry { call_site::at_entry } else { call_site::before_call };
+        let registers = with_call(&self.original, number, arguments);
         if stop.set_registers(registers).is_err() {
             self.stop = Some(stop);
             return None;
@@ -139,9 +143,10 @@ impl Detour {
     /// Writes into the thread's memory. The page must be writable for it.
     #[must_use]
     pub fn write(&self, addr: RemoteAddr, words: &[u64]) -> bool {
+        let Some(stop) = &self.stop else { return false };
         let mut at = addr;
-        words.iter().all(|&word| {
-            let is_written = poke(self.tid, at, word);
+        words.iter().all(|word| {
+            let is_written = stop.poke(at, word.to_ne_bytes()).is_ok();
             at = at.plus(8);
             is_written
         })
@@ -157,7 +162,8 @@ impl Detour {
     #[must_use]
     pub fn end(mut self) -> Option<Waited> {
         if let Some(stop) = self.stop.take() {
-            let registers = if self.is_at_entry { self.original } else { back_to_call(self.original) };
+            let registers =
+                if self.is_at_entry { self.original } else { call_site::before_own_call(&self.original) };
             // If it is gone, its end will be reported.
             let _ = stop.set_registers(registers);
             let _ = stop.replace_signal_mask(self.mask);
@@ -173,79 +179,6 @@ impl Stopped {
         if self.is_at_entry()? { Ok(None) } else { self.call_result().map(Some) }
     }
 }
-
-/// Puts a word into the memory of a thread that stands still; tells whether it could be.
-fn poke(tid: Tid, addr: RemoteAddr, word: u64) -> bool {
-    let Ok(at) = usize::try_from(addr.0) else { return false };
-    let pid = nix::unistd::Pid::from_raw(tid.0);
-    nix::sys::ptrace::write(pid, std::ptr::without_provenance_mut(at), word.cast_signed()).is_ok()
-}
-
-#[cfg(target_arch = "x86_64")]
-mod arch {
-    use super::{RemoteAddr, Tid};
-    use crate::sys::ptrace::peek;
-
-    /// Bytes of the instruction `syscall`.
-    const CALL_BYTES: u64 = 2;
-
-    /// Whether the instruction before is `syscall`.
-    pub(super) fn is_behind_call(tid: Tid, registers: &libc::user_regs_struct) -> bool {
-        let at = registers.rip.wrapping_sub(CALL_BYTES);
-        // The word that holds it may reach into the next page, so it is read by its aligned words.
-        let byte = |at: u64| {
-            let word = peek(tid, RemoteAddr(at & !7)).ok()?;
-            word.get(usize::try_from(at & 7).ok()?).copied()
-        };
-        byte(at) == Some(0x0f) && byte(at.wrapping_add(1)) == Some(0x05)
-    }
-
-    /// Registers that make a call: the one that has not begun if it stands at an entry, else by the instruction before.
-    pub(super) fn with_call(
-        original: libc::user_regs_struct,
-        (number, arguments): (libc::c_long, [u64; 6]),
-        is_at_entry: bool,
-    ) -> libc::user_regs_struct {
-        let number = u64::from_ne_bytes(number.to_ne_bytes());
-        let [rdi, rsi, rdx, r10, r8, r9] = arguments;
-        let registers = libc::user_regs_struct { rdi, rsi, rdx, r10, r8, r9, ..original };
-        if is_at_entry {
-            libc::user_regs_struct { orig_rax: number, ..registers }
-        } else {
-            let rip = original.rip.wrapping_sub(CALL_BYTES);
-            libc::user_regs_struct { rax: number, orig_rax: u64::MAX, rip, ..registers }
-        }
-    }
-
-    /// Registers that make the original call.
-    pub(super) fn back_to_call(original: libc::user_regs_struct) -> libc::user_regs_struct {
-        let rip = original.rip.wrapping_sub(CALL_BYTES);
-        libc::user_regs_struct { rax: original.orig_rax, orig_rax: u64::MAX, rip, ..original }
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-mod arch {
-    use super::Tid;
-
-    pub(super) const fn is_behind_call(_: Tid, _: &libc::user_regs_struct) -> bool {
-        false
-    }
-
-    pub(super) const fn with_call(
-        original: libc::user_regs_struct,
-        _: (libc::c_long, [u64; 6]),
-        _: bool,
-    ) -> libc::user_regs_struct {
-        original
-    }
-
-    pub(super) const fn back_to_call(original: libc::user_regs_struct) -> libc::user_regs_struct {
-        original
-    }
-}
-
-use arch::{back_to_call, is_behind_call, with_call};
 
 /// Whether calls can be given other arguments here.
 pub const CAN_SET_ARGUMENTS: bool = cfg!(target_arch = "x86_64");
