@@ -3,9 +3,9 @@
 use std::{
     env,
     fs::File,
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write},
     os::unix::ffi::OsStrExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -206,7 +206,11 @@ impl Options {
                 let mut options = File::options();
                 // What the engine before this one has written stays.
                 options.create(true).write(true).truncate(!is_resumed).append(is_resumed);
-                Box::new(BufWriter::new(options.open(path).map_err(error)?))
+                let mut file = options.open(path).map_err(error)?;
+                if is_resumed && self.output != Output::Falco && has_open_line(path) {
+                    file.write_all(b"\n").map_err(error)?;
+                }
+                Box::new(BufWriter::new(file))
             }
             None => Box::new(BufWriter::new(stderr)),
         };
@@ -220,6 +224,17 @@ impl Options {
             Output::Null => Box::new(Null),
         })
     }
+}
+
+/// Whether a file ends in the middle of a line, as an engine leaves it that was killed. Of what is no file it is not asked.
+fn has_open_line(path: &Path) -> bool {
+    let last = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact(&mut last).map(|()| last)
+    };
+    path.is_file() && last().is_ok_and(|last: [u8; 1]| last != *b"\n")
 }
 
 /// Says what went wrong without stopping the workload.
@@ -240,5 +255,20 @@ fn report_trouble(report: &Report) {
             "{} records could not be decoded: please report this",
             consumed.counters.decode_errors
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_line_at_the_end_of_a_file_is_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, expected) in [("", false), ("{}\n", false), ("{}\n{", true), ("\n", false), ("{}", true)] {
+            std::fs::write(file.path(), text).unwrap();
+            assert_eq!(has_open_line(file.path()), expected, "{text:?}");
+        }
+        assert!(!has_open_line(Path::new("/dev/null")) && !has_open_line(Path::new("/no/such/file")));
     }
 }
