@@ -13,7 +13,8 @@
 //! | 6 | [`falco`] | records to events in Falco's own layout |
 //! | 7 | [`sink`] | where events go |
 //! | 8 | [`pipeline`] | the one place that knows both an engine and a sink |
-//! | 9 | `cli`, `main`, `plugin` | flags and exit status; Falco's plugin |
+//! | 9 | [`overhead`] | what tracing costs, measured from outside, and told |
+//! | 10 | `cli`, `main`, `plugin` | flags and exit status; Falco's plugin |
 //!
 //! The engine and the decoder never import each other: they share only the wire format and the ring.
 //! The picture is in `docs/architecture.md`.
@@ -33,6 +34,7 @@ pub mod filter;
 pub mod interest;
 pub mod limits;
 pub mod link;
+pub mod overhead;
 pub mod pipeline;
 #[cfg(any(test, feature = "plugin"))]
 mod plugin;
