@@ -1,16 +1,20 @@
 //! A shell at a terminal, and somebody who types.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read, Write},
-    os::{fd::AsFd, unix::process::ExitStatusExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{fs::OpenOptionsExt, process::ExitStatusExt},
+    },
     process::{Child, Command, ExitStatus, Stdio},
     time::Instant,
 };
 
 use nix::{
+    fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    pty::openpty,
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
     sys::signal::{Signal, kill},
 };
 
@@ -33,8 +37,8 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// A shell in which `$W` is what comes before a command, and `$J` the fixture `jobs`.
     pub(crate) fn shell(prefix: &str) -> Self {
-        let pair = openpty(None, None).expect("a terminal can be had");
-        let stdio = || Stdio::from(pair.slave.try_clone().expect("a descriptor can be had"));
+        let (master, slave) = pair();
+        let stdio = || Stdio::from(slave.try_clone().expect("a descriptor can be had"));
         let shell = Command::new(fixture("session"))
             .args(["bash", "--norc", "--noprofile", "--noediting", "-i"])
             .envs([
@@ -51,13 +55,7 @@ impl Terminal {
             .stderr(stdio())
             .spawn()
             .expect("a shell can be started");
-        let mut terminal = Self {
-            master: File::from(pair.master),
-            shell,
-            since: Instant::now(),
-            shown: Vec::new(),
-            seen: 0,
-        };
+        let mut terminal = Self { master, shell, since: Instant::now(), shown: Vec::new(), seen: 0 };
         terminal.wait_for(PROMPT);
         terminal
     }
@@ -141,6 +139,23 @@ impl Drop for Terminal {
             let _ = self.shell.wait();
         }
     }
+}
+
+/// Both ends of a new terminal. No program that another test starts meanwhile inherits them, as it would those of
+/// openpty(3): a terminal is in use as long as anybody has it open.
+fn pair() -> (File, File) {
+    let master =
+        posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a terminal can be had");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal of one's own can be used");
+    let name = ptsname_r(&master).expect("a terminal has a name");
+    let mut options = OpenOptions::new();
+    let slave = options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(name)
+        .expect("a terminal can be opened");
+    (File::from(OwnedFd::from(master)), slave)
 }
 
 fn panic(error: &io::Error) -> bool {
