@@ -98,11 +98,14 @@ pub const BLOCKED_CALLS_MAX: usize = 256;
 /// How often a guardian that is to go on is continued, a millisecond apart, before it is left to itself.
 pub const URGES_MAX: u32 = 10_000;
 
+/// How long the workload's first process, which is to go on, waits for its guardian to do so first.
+pub const GUARDIAN_WAKE_MS_MAX: u64 = 100;
+
+/// How often it is looked meanwhile.
+pub const GUARDIAN_WAKE_LOOK_US: u64 = 50;
+
 /// How often we look whether somebody has stopped the guardian, which nobody tells.
 pub const GUARDIAN_LOOK_MS: u16 = 200;
-
-/// How long after a signal to stop one to continue may still be on its way that was sent before.
-pub const RACE_MS: u64 = 50;
 
 /// Between two looks at whether the workload's first process is stopped, where each call that is followed gives a hint.
 pub const ROOT_LOOK_MS: u64 = 5;

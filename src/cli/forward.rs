@@ -5,6 +5,7 @@
 //! as this process is; so a signal that both were sent by the same sender was one for the group.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::AsFd,
     thread,
@@ -14,6 +15,7 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    time::{ClockId, clock_gettime},
 };
 
 use super::end_by;
@@ -65,6 +67,35 @@ pub(super) fn passed_on() -> Vec<i32> {
     all.filter(|&signal| !is_ignored(signal)).collect()
 }
 
+/// What the guardian tells of: a signal that it was sent.
+pub(super) struct Told {
+    heard: Heard,
+    /// When the guardian read it, as [`monotonic_ns`] has it.
+    at: u64,
+}
+
+impl Told {
+    const BYTES: usize = Heard::BYTES + size_of::<u64>();
+
+    /// A signal that has just been read.
+    pub(super) fn now(heard: Heard) -> Self {
+        Self { heard, at: monotonic_ns() }
+    }
+
+    /// It as a message.
+    pub(super) fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let all = self.heard.to_bytes().into_iter().chain(self.at.to_ne_bytes());
+        bytes.iter_mut().zip(all).for_each(|(into, from)| *into = from);
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (heard, at) = bytes.split_first_chunk::<{ Heard::BYTES }>()?;
+        Some(Self { heard: Heard::from_bytes(heard), at: u64::from_ne_bytes(at.try_into().ok()?) })
+    }
+}
+
 /// Catches the signals that are meant for the workload, from now on.
 pub(super) struct Forwarder {
     /// What this process is sent itself.
@@ -74,10 +105,10 @@ pub(super) struct Forwarder {
     front: Front,
     /// Who has sent each signal to this process, of those that the guardian has not told of yet.
     own: Vec<(i32, Pid)>,
-    /// When the whole group was last told to stop.
-    stop_heard: Option<Instant>,
+    /// When a signal of each [`kind`] was last read here, as [`Told::at`].
+    read_at: HashMap<i32, u64>,
     /// What came before there was a workload.
-    early: Vec<Heard>,
+    early: Vec<Told>,
     /// The stops of the workload's first process are ours to look for: the engine does not see them.
     watches_root: bool,
 }
@@ -92,7 +123,7 @@ impl Forwarder {
             from_guardian: guarded.to_guardian.try_clone()?,
             front: guarded.front.clone(),
             own: Vec::new(),
-            stop_heard: None,
+            read_at: HashMap::new(),
             early: Vec::new(),
             watches_root,
         })
@@ -100,13 +131,14 @@ impl Forwarder {
 
     /// The signal that asks us to end while there is no workload yet, if one has come.
     pub(super) fn asked_to_end(&mut self) -> Option<i32> {
-        while let Some(Some(heard)) = self.next_of_guardian() {
-            if ENDS_US.contains(&heard.signal) {
-                return Some(heard.signal);
+        while let Some(Some(told)) = self.next_of_guardian() {
+            let signal = told.heard.signal;
+            if ENDS_US.contains(&signal) {
+                return Some(signal);
             }
             // As the kernel does, one of each is kept.
-            if self.early.iter().all(|early| early.signal != heard.signal) {
-                self.early.push(heard);
+            if self.early.iter().all(|early| early.heard.signal != signal) {
+                self.early.push(told);
             }
         }
         None
@@ -121,8 +153,8 @@ impl Forwarder {
         };
         let root = Root { pid: root, process };
         thread::Builder::new().name("signals".into()).spawn(move || {
-            for heard in std::mem::take(&mut self.early) {
-                self.pass_on(&heard, &root);
+            for told in std::mem::take(&mut self.early) {
+                self.pass_on(&told, &root);
             }
             self.run(&root);
         })?;
@@ -150,7 +182,7 @@ impl Forwarder {
             let has_children = self.hear_own(is_guarded, root);
             while is_guarded && let Some(told) = self.next_of_guardian() {
                 match told {
-                    Some(heard) => self.pass_on(&heard, root),
+                    Some(told) => self.pass_on(&told, root),
                     None => is_guarded = false,
                 }
             }
@@ -167,7 +199,7 @@ impl Forwarder {
                 let is_stopped = is_guarded && self.front.is_stopped_by_others();
                 // Seen twice: when a whole group is continued, the guardian comes a moment later than we do.
                 if is_stopped && was_stopped {
-                    self.front.note_following();
+                    self.front.note_following(true);
                     root.send(libc::SIGSTOP, root.group());
                 }
                 was_stopped = is_stopped && !was_stopped;
@@ -181,14 +213,12 @@ impl Forwarder {
         while let Some(heard) = self.inbox.take() {
             if heard.signal == libc::SIGCHLD {
                 has_children = true;
-            } else if STOPS.contains(&heard.signal) && is_guarded {
-                self.stop_heard = Some(Instant::now());
-            }
-            if heard.signal == libc::SIGCHLD || heard.is_from_kernel() {
-                // The guardian tells of it.
             } else if is_guarded {
                 self.own.retain(|(signal, _)| *signal != heard.signal);
                 self.own.push((heard.signal, heard.sender));
+                self.read_at.insert(kind(heard.signal), monotonic_ns());
+            } else if heard.is_from_kernel() {
+                // It goes to the whole group.
             } else if let Some(process) = &root.process {
                 // Whoever is gone needs it no more.
                 let _ = heard.pass_on(process);
@@ -198,35 +228,38 @@ impl Forwarder {
     }
 
     /// The next signal that the guardian tells of, if there is one; `Some(None)` if it is gone.
-    fn next_of_guardian(&self) -> Option<Option<Heard>> {
+    fn next_of_guardian(&self) -> Option<Option<Told>> {
         let mut fds = [PollFd::new(self.from_guardian.as_fd(), PollFlags::POLLIN)];
         if !poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
             return None;
         }
-        let mut bytes = [0; Heard::BYTES];
-        let told = self.from_guardian.receive(&mut bytes);
-        Some(told.is_ok_and(|(len, _)| len == Heard::BYTES).then(|| Heard::from_bytes(&bytes)))
+        let mut bytes = [0; Told::BYTES];
+        let received = self.from_guardian.receive(&mut bytes);
+        Some(received.ok().and_then(|(len, _)| Told::from_bytes(bytes.get(..len)?)))
     }
 
     /// Passes on what the guardian was sent, unless the workload's first process was sent it as well.
-    fn pass_on(&mut self, heard: &Heard, root: &Root) {
+    fn pass_on(&mut self, told: &Told, root: &Root) {
+        let heard = &told.heard;
         // The kernel sends to the newest member of a group first, and we are newer than the guardian: what was for the whole
         // group is here by now.
         self.hear_own(true, root);
         let own = self.own.iter().position(|own| *own == (heard.signal, heard.sender));
-        let is_for_group = match own {
-            Some(at) => {
-                self.own.swap_remove(at);
-                // Who kills processes by their name kills us both and not the workload. To be asked twice to end does no harm.
-                !ENDS_US.contains(&heard.signal)
-            }
-            // A signal to stop takes one to continue away that has not been read yet (signal(7)), from us and not from the
-            // guardian if it was read there.
-            None if heard.signal == libc::SIGCONT => {
-                self.stop_heard.is_some_and(|stop| stop.elapsed() < Duration::from_millis(limits::RACE_MS))
-            }
-            None => heard.is_from_kernel() && !OF_TIMERS.contains(&heard.signal),
+        if let Some(at) = own {
+            // Of each kind the guardian tells in the order in which they were sent: those before will not be told.
+            let after = self.own.split_off(at + 1);
+            self.own.retain(|(signal, _)| kind(*signal) != kind(heard.signal));
+            self.own.extend(after);
+        }
+        let is_for_group = if heard.is_from_kernel() {
+            !OF_TIMERS.contains(&heard.signal)
+        } else {
+            // Who kills processes by their name kills us both and not the workload. To be asked twice to end does no harm.
+            !ENDS_US.contains(&heard.signal) && (own.is_some() || self.may_have_missed(told))
         };
+        if heard.signal == libc::SIGCONT {
+            self.front.note_following(false);
+        }
         let group = root.group();
         if is_for_group && group.is_none() {
             return;
@@ -244,6 +277,13 @@ impl Forwarder {
         }
     }
 
+    /// Whether this signal may have been sent to this process as well, without its reading it. Two that are the same are read as
+    /// one, and a signal to stop takes one to continue away that has not been read, and the other way round (signal(7)). So
+    /// what was read here last stands for all of its kind that the guardian read before.
+    fn may_have_missed(&self, told: &Told) -> bool {
+        self.read_at.get(&kind(told.heard.signal)).is_some_and(|&read| read >= told.at)
+    }
+
     fn look_at_root(&self, root: &Root) {
         if !self.watches_root {
             return;
@@ -258,6 +298,17 @@ impl Forwarder {
             None => {}
         }
     }
+}
+
+/// Signals of one kind take each other away while they wait: a signal for all that are like it.
+fn kind(signal: i32) -> i32 {
+    if STOPS.contains(&signal) { libc::SIGCONT } else { signal }
+}
+
+/// The time by a clock that both processes share.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The workload's first process.

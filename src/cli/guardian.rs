@@ -27,7 +27,11 @@ use nix::{
     unistd::{getpgrp, tcgetpgrp, tcsetpgrp},
 };
 
-use super::{STATUS_FAILED, exit_as, forward::passed_on, say};
+use super::{
+    STATUS_FAILED, exit_as,
+    forward::{Told, passed_on},
+    say,
+};
 use crate::{
     limits,
     sys::{
@@ -184,7 +188,7 @@ impl Guardian {
             if heard.signal == libc::SIGCHLD {
                 has_children = true;
             } else {
-                self.pass_on(&heard);
+                self.pass_on(heard);
             }
         }
         let ended = if has_children { self.reap() } else { None };
@@ -192,7 +196,7 @@ impl Guardian {
         Ok(ended)
     }
 
-    fn pass_on(&self, heard: &Heard) {
+    fn pass_on(&self, heard: Heard) {
         let engine = self.engine.as_ref();
         if heard.signal == libc::SIGCONT {
             if engine.is_some_and(|engine| engine.pid == heard.sender) {
@@ -205,7 +209,7 @@ impl Guardian {
         }
         match engine {
             // If it takes no more, it is dead or stopped itself: a signal that asks for an end can be sent again.
-            Some(engine) => drop(engine.connection.send(&heard.to_bytes(), &[])),
+            Some(engine) => drop(engine.connection.send(&Told::now(heard).to_bytes(), &[])),
             None => {
                 let root = self.board.root().and_then(|root| PidFd::open(root).ok());
                 // What the kernel sends goes to the whole foreground group: they have it already.
@@ -222,7 +226,7 @@ impl Guardian {
         let Some(stop) = self.board.root_stop().filter(|stop| stop.number != self.stops_seen) else { return };
         self.stops_seen = stop.number;
         // If it was stopped because we were, we have been continued since.
-        if !self.board.take_following() {
+        if !stop.follows {
             self.board.stop_with_root(stop);
         }
     }

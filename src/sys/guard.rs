@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -49,16 +49,21 @@ struct Page {
     unseen: AtomicU64,
     newest: AtomicU64,
     received: [AtomicU64; limits::WORKERS_MAX as usize],
-    /// By which signal the root is stopped, 0 for none, and above its 8 bits how many stops there were. The engine writes it.
+    /// By which signal the root is stopped, 0 for none, then [`FOLLOWS`], and above that how many stops there were. The engine
+    /// writes it.
     root_stop: AtomicU64,
     /// How often the guardian has begun or ended to be stopped: it is stopped, or about to be, when this is odd.
     guardian_stops: AtomicU64,
-    /// The root's next stop follows one of the guardian, and not the other way round.
+    /// The root is about to be stopped because the guardian is.
     is_following: AtomicBool,
 }
 
 /// Bits of `root_stop` that hold the signal.
 const SIGNAL_BITS: u64 = 0xff;
+/// The bit of `root_stop` that says that this stop follows one of the guardian.
+const FOLLOWS: u64 = 0x100;
+/// The bits below the number of a stop in `root_stop`.
+const NUMBER_SHIFT: u32 = 9;
 
 /// A stop of the workload's first process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +72,8 @@ pub struct RootStop {
     pub number: u64,
     /// By which signal.
     pub signal: i32,
+    /// It follows a stop of the guardian, and not the other way round.
+    pub follows: bool,
 }
 
 /// The page. The engine's process may die at any moment: each field is true by itself.
@@ -132,7 +139,11 @@ impl Board {
     pub fn root_stop(&self) -> Option<RootStop> {
         let stop = self.0.root_stop.load(Ordering::SeqCst);
         let signal = i32::try_from(stop & SIGNAL_BITS).unwrap_or(0);
-        (signal != 0).then_some(RootStop { number: stop >> 8, signal })
+        (signal != 0).then_some(RootStop {
+            number: stop >> NUMBER_SHIFT,
+            signal,
+            follows: stop & FOLLOWS != 0,
+        })
     }
 
     /// Notes that the root is stopped; tells whether that is new.
@@ -142,8 +153,9 @@ impl Board {
         if before & SIGNAL_BITS != 0 || signal == 0 {
             return false;
         }
-        let number = (before >> 8).wrapping_add(1);
-        self.0.root_stop.store(number << 8 | signal, Ordering::SeqCst);
+        let number = (before >> NUMBER_SHIFT).wrapping_add(1);
+        let follows = if self.0.is_following.swap(false, Ordering::SeqCst) { FOLLOWS } else { 0 };
+        self.0.root_stop.store(number << NUMBER_SHIFT | follows | signal, Ordering::SeqCst);
         true
     }
 
@@ -159,19 +171,13 @@ impl Board {
         Some(self.0.guardian_stops.load(Ordering::SeqCst)).filter(|stops| stops % 2 == 1)
     }
 
-    /// Stops the calling process, the guardian, if the root is still in this stop. Gives when it has been continued.
+    /// Stops the calling process, the guardian, if the root is still in this stop. Returns when it has been continued.
     pub fn stop_with_root(&self, stop: RootStop) {
         self.0.guardian_stops.fetch_add(1, Ordering::SeqCst);
         if self.root_stop() == Some(stop) {
             signal::stop_by(stop.signal);
         }
         self.0.guardian_stops.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Whether the stop that the root is in follows one of the guardian. Told once.
-    #[must_use]
-    pub fn take_following(&self) -> bool {
-        self.0.is_following.swap(false, Ordering::SeqCst)
     }
 
     /// Notes that the worker `slot` has received the call with this id, and must answer it.
@@ -237,12 +243,22 @@ impl Front {
         }
     }
 
-    /// The root goes on, or has ended: so does the guardian.
+    /// The root goes on, or has ended: so does the guardian. Waits a moment until it does.
+    ///
+    /// Until the guardian runs again, the signal that it stopped by would stop it once more. So an engine that can hold the
+    /// root lets it go only then: what the root shows may be answered by such a signal for the whole group.
     pub fn root_goes_on(&self) {
-        if self.board.note_root_goes_on() && self.board.guardian_stop().is_some() {
-            self.send(libc::SIGCONT);
-            // Only a full counter fails, and then it rings already.
-            let _ = self.bell.write(1);
+        if !self.board.note_root_goes_on() {
+            return;
+        }
+        let Some(stop) = self.board.guardian_stop() else { return };
+        self.send(libc::SIGCONT);
+        // Only a full counter fails, and then it rings already.
+        let _ = self.bell.write(1);
+        let since = Instant::now();
+        let bound = Duration::from_millis(limits::GUARDIAN_WAKE_MS_MAX);
+        while self.board.guardian_stop() == Some(stop) && since.elapsed() < bound {
+            thread::sleep(Duration::from_micros(limits::GUARDIAN_WAKE_LOOK_US));
         }
     }
 
@@ -268,9 +284,10 @@ impl Front {
             && procfs::state(self.guardian.leader()) == Some(b'T')
     }
 
-    /// The root is about to be stopped because the guardian is.
-    pub fn note_following(&self) {
-        self.board.0.is_following.store(true, Ordering::SeqCst);
+    /// Notes that the root is about to be stopped because the guardian is, or that it was to be and is continued now: then
+    /// the kernel takes a signal to stop away that has not been obeyed (signal(7)).
+    pub fn note_following(&self, is_following: bool) {
+        self.board.0.is_following.store(is_following, Ordering::SeqCst);
     }
 
     fn send(&self, signal: i32) {
@@ -337,13 +354,16 @@ mod tests {
         assert_eq!(board.root_stop(), None);
         assert!(board.note_root_stopped(libc::SIGTSTP));
         assert!(!board.note_root_stopped(libc::SIGSTOP));
-        assert_eq!(board.root_stop(), Some(RootStop { number: 1, signal: libc::SIGTSTP }));
+        assert_eq!(board.root_stop(), Some(RootStop { number: 1, signal: libc::SIGTSTP, follows: false }));
         assert!(board.note_root_goes_on() && !board.note_root_goes_on());
         assert_eq!(board.root_stop(), None);
+        board.0.is_following.store(true, Ordering::SeqCst);
         assert!(board.note_root_stopped(libc::SIGSTOP));
-        assert_eq!(board.root_stop(), Some(RootStop { number: 2, signal: libc::SIGSTOP }));
+        assert_eq!(board.root_stop(), Some(RootStop { number: 2, signal: libc::SIGSTOP, follows: true }));
+        assert!(board.note_root_goes_on() && board.note_root_stopped(libc::SIGSTOP));
+        assert_eq!(board.root_stop(), Some(RootStop { number: 3, signal: libc::SIGSTOP, follows: false }));
         // A guardian does not stop for a stop that is over.
-        board.stop_with_root(RootStop { number: 1, signal: libc::SIGSTOP });
+        board.stop_with_root(RootStop { number: 1, signal: libc::SIGSTOP, follows: false });
         assert_eq!(board.guardian_stop(), None);
     }
 

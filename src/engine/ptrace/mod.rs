@@ -266,6 +266,11 @@ impl PtraceEngine {
         {
             return self.enter(stop, &call, since, recorder.epoch());
         }
+        if kind == StopKind::Trap
+            && let Some(front) = self.front_of(tid)
+        {
+            front.root_goes_on();
+        }
         let done = match decide(phase, kind) {
             Action::Hold => {
                 self.tracees.hold(Held { stop, kind, since });
@@ -281,22 +286,22 @@ impl PtraceEngine {
             Action::Deliver(onward, signal) => self.resume(stop, (onward, signal), Stage::Life, since),
             Action::Listen => self.resume(stop, (Resume::Listen, 0), Stage::Life, since),
         };
-        self.tell_front(tid, kind);
+        // One that has been continued meanwhile, as its tracer was that had been stopped too, does not stay where it is.
+        if let StopKind::Group(signal) = kind
+            && let Some(front) = self.front_of(tid)
+            && procfs::state(tid) == Some(b't')
+        {
+            front.root_stopped(signal);
+        }
         if matches!(done, Err(PtraceError::Gone { .. } | PtraceError::Stale { .. })) {
             self.counters.tracees_gone += 1;
         }
         done
     }
 
-    /// Tells of the root when it is stopped, and when it goes on.
-    fn tell_front(&self, tid: Tid, kind: StopKind) {
-        let Some(front) = &self.front else { return };
-        let is_root = || self.tracees.pid(tid) == self.root;
-        match kind {
-            StopKind::Group(signal) if is_root() => front.root_stopped(signal),
-            StopKind::Trap if is_root() => front.root_goes_on(),
-            _ => {}
-        }
+    /// Who is to be told of stops of this thread, if it is the root's.
+    fn front_of(&self, tid: Tid) -> Option<&Front> {
+        self.front.as_ref().filter(|_| self.tracees.pid(tid) == self.root)
     }
 
     fn resume(
