@@ -20,8 +20,8 @@ pub struct EngineCounters {
     pub tracees_created: u64,
     /// Threads that were gone when they were asked something. Their records say so.
     pub tracees_gone: u64,
-    /// Times that a thread was stuck to one CPU together with the tracer.
-    pub pairs_stuck: u64,
+    /// Times that threads were stuck to one CPU together with the tracer.
+    pub packs_stuck: u64,
     /// Requests that the kernel refused for another reason.
     pub requests_refused: u64,
     /// Arguments whose memory could not be read.
@@ -46,7 +46,7 @@ impl EngineCounters {
             calls_kept,
             tracees_created,
             tracees_gone,
-            pairs_stuck,
+            packs_stuck,
             requests_refused,
             reads_failed,
             calls_unfollowed,
@@ -61,7 +61,7 @@ impl EngineCounters {
         self.calls_kept += *calls_kept;
         self.tracees_created += *tracees_created;
         self.tracees_gone += *tracees_gone;
-        self.pairs_stuck += *pairs_stuck;
+        self.packs_stuck += *packs_stuck;
         self.requests_refused += *requests_refused;
         self.reads_failed += *reads_failed;
         self.calls_unfollowed += *calls_unfollowed;

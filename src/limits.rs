@@ -127,16 +127,32 @@ pub const LAST_ENDS_MS_MAX: u64 = 2_000;
 /// its place.
 pub const STALL_MS: u64 = 20;
 
-/// Stops of one thread, without another's between them, after which it shares a CPU with the tracer.
+/// Stops after which the thread shares a CPU with the tracer, and so do the others that stop then.
 pub const PLACEMENT_STOPS_MIN: u32 = 8;
 
 /// Longest time between two such stops. Whoever stops less often gains little.
 pub const PLACEMENT_GAP_US_MAX: u64 = 1_000;
 
-/// How often it is looked whether that thread has gone quiet: it then keeps its one CPU for twice as long at most.
+/// How often it is looked whether those threads have gone quiet: they then keep their one CPU for twice as long at most.
 pub const PLACEMENT_LOOK_MS: u64 = 5;
 
-/// Looks after which a thread that stays busy is let go for some stops, so that the kernel can choose another CPU.
+/// Of eight looks, those at which several of them ran or wanted to: with so many they are let go. When a thread makes another,
+/// both want to run for a moment.
+pub const PLACEMENT_CROWDED_LOOKS_MAX: u32 = 2;
+
+/// How long it is not tried again then.
+pub const PLACEMENT_PAUSE_MS: u64 = 500;
+
+/// How long it is not tried when one of them has asked for its CPUs.
+pub const PLACEMENT_SHOWN_PAUSE_MS: u64 = 50;
+
+/// Threads that share a CPU with the tracer, at most: each costs two calls of ours when they are let go, and a look at it.
+pub const PLACEMENT_THREADS_MAX: usize = 16;
+
+/// Threads that have been let go and whose children may still have that CPU, at most.
+pub const PLACEMENT_PARTED_MAX: usize = 256;
+
+/// Looks after which threads that stay busy are let go for some stops, so that the kernel can choose another CPU.
 pub const PLACEMENT_LOOKS_MAX: u32 = 20;
 
 /// Places for copies of arguments that one process has: so many of its calls can be inside the kernel with a copy at once.

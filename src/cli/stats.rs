@@ -30,7 +30,7 @@ pub(super) fn render(report: &Report, watch: &Watch, is_audit: bool) -> String {
         line(name, value);
     }
     line("stops", engine.stops.to_string());
-    line("pairs stuck to one CPU", engine.pairs_stuck.to_string());
+    line("packs stuck to one CPU", engine.packs_stuck.to_string());
     line("tracees created", engine.tracees_created.to_string());
     line("tracees gone in a stop", engine.tracees_gone.to_string());
     line("requests refused", engine.requests_refused.to_string());

@@ -34,7 +34,7 @@ fn run(steps: &[&str], launcher: Option<&Path>) -> [Finished; 2] {
 
 /// How many times a thread was stuck.
 fn stuck(finished: &Finished) -> u32 {
-    let line = finished.stderr.lines().find_map(|line| line.trim().strip_prefix("pairs stuck to one CPU"));
+    let line = finished.stderr.lines().find_map(|line| line.trim().strip_prefix("packs stuck to one CPU"));
     line.and_then(|figure| figure.trim().parse().ok()).expect("the statistics tell of it")
 }
 
@@ -98,6 +98,33 @@ fn a_thread_that_goes_quiet_may_run_everywhere_again() {
     let since = Instant::now();
     let here = affinity(current_thread()).unwrap();
     while affinity(Tid(pid)).unwrap() != here {
+        assert!(since.elapsed() < LIMIT, "it keeps its one CPU");
+        thread::yield_now();
+    }
+    File::options().write(true).open(awaited).unwrap();
+    let finished = running.finish();
+    assert_eq!(finished.status.code(), Some(0));
+    assert!(stuck(&finished) > 0 || !has_cpus(), "{}", finished.stderr);
+}
+
+#[test]
+fn what_is_born_where_others_are_stuck_may_run_everywhere_when_they_are_let_go() {
+    let (_held, path) = directory();
+    let [told, awaited] = ["told", "awaited"].map(|name| {
+        let path = path.join(name);
+        fifo(&path);
+        path
+    });
+    let script = format!(
+        "loop() {{ for i in {{1..60}}; do /bin/true; done; }}; loop; sleep 1000 & loop; echo $! >{}; : <{}; kill %1",
+        told.display(),
+        awaited.display()
+    );
+    let running = Workload::new(["bash", "-c", &script]).flags(STUCK).start_under_creance();
+    let sleeper = fs::read_to_string(told).unwrap().trim().parse().unwrap();
+    let since = Instant::now();
+    let here = affinity(current_thread()).unwrap();
+    while affinity(Tid(sleeper)).unwrap() != here {
         assert!(since.elapsed() < LIMIT, "it keeps its one CPU");
         thread::yield_now();
     }

@@ -12,7 +12,7 @@
 mod attach;
 mod call;
 mod machine;
-mod pair;
+mod pack;
 mod placement;
 mod substitute;
 mod target;
@@ -24,12 +24,12 @@ use std::{os::fd::OwnedFd, time::Instant};
 use self::{
     attach::Attachment,
     machine::{Action, Phase, decide},
-    pair::Pair,
+    pack::Pack,
     tracees::{Arrival, Held, Tracees},
     waiting::{Crowd, Waiting},
 };
 pub use self::{
-    pair::can_place,
+    pack::can_place,
     substitute::Substitute,
     target::{Answer, AttachError, Note, Release, Target, Unfiltered},
 };
@@ -87,7 +87,7 @@ pub struct PtraceEngine {
     /// The captures of an exec are put together here.
     exec_captures: CaptureBuffer,
     /// `None` if no thread's CPU is chosen.
-    pair: Option<Pair>,
+    pack: Option<Pack>,
     /// What threads stopped or ended for while they were on a detour.
     unserved: Vec<Waited>,
 }
@@ -157,7 +157,7 @@ impl PtraceEngine {
         Self {
             root,
             // Should no thread be had for it, stops only take longer.
-            pair: wanted.has_placement().then(Pair::new).and_then(Result::ok),
+            pack: wanted.has_placement().then(Pack::new).and_then(Result::ok),
             is_launching: child.is_some(),
             child,
             attachment,
@@ -219,8 +219,10 @@ impl PtraceEngine {
         match waited.unwrap_or(Waited::NoTracees) {
             Waited::Stopped(stop, kind) => {
                 self.counters.stops += 1;
-                match &self.pair {
-                    Some(pair) if kind != StopKind::Exec => pair.stopped(stop.tid(), since),
+                match &self.pack {
+                    Some(pack) if kind != StopKind::Exec => {
+                        pack.stopped(stop.tid(), self.tracees.phase(stop.tid()).is_some(), since);
+                    }
                     _ => {}
                 }
                 if let Err(PtraceError::Refused { .. }) = self.act(stop, kind, since, recorder) {
@@ -334,8 +336,8 @@ impl PtraceEngine {
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
         let child = stop.event_message()?;
-        if let Some(pair) = &self.pair {
-            pair.introduced(Some(tid), child);
+        if let Some(pack) = &self.pack {
+            pack.introduced(Some(tid), child);
         }
         let mut call = stop.call_in_registers()?;
         let pid = self.tracees.pid(tid);
@@ -427,8 +429,8 @@ impl PtraceEngine {
         while let Some(Held { stop, kind, since }) = self.tracees.take_overdue() {
             recorder.begin_stop(since);
             let tid = stop.tid();
-            if let Some(pair) = &self.pair {
-                pair.introduced(None, tid);
+            if let Some(pack) = &self.pack {
+                pack.introduced(None, tid);
             }
             let (pid, parent) = process_and_parent(tid);
             let creator = if pid.leader() == tid { parent } else { pid };
@@ -454,8 +456,8 @@ impl PtraceEngine {
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
         let former = stop.event_message().unwrap_or(tid);
-        if let Some(pair) = &self.pair {
-            pair.renamed(former, tid, since);
+        if let Some(pack) = &self.pack {
+            pack.renamed(former, tid, since);
         }
         // Its own record tells of the process.
         self.told.tell_parents(self.tracees.pid(former), &Living(&self.tracees), recorder);
@@ -499,8 +501,8 @@ impl PtraceEngine {
                 front.root_goes_on();
             }
         }
-        if let Some(pair) = &self.pair {
-            pair.ended(tid);
+        if let Some(pack) = &self.pack {
+            pack.ended(tid);
         }
         let Some((pid, pending)) = self.tracees.remove(tid, status) else { return };
         if let Some(pending) = pending {

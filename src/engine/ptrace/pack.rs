@@ -1,11 +1,11 @@
-//! The hot pair: carries out what `placement.rs` decides, by setting affinities (sched_setaffinity(2)).
+//! The pack: carries out what `placement.rs` decides, by setting affinities (sched_setaffinity(2)).
 //!
 //! The duty is that nothing of it remains: what a thread could run on before, it can run on after, whatever happened in
 //! between, and no thread or program that it makes inherits anything else. Before you edit, read what is said at
-//! [`Pinned`] and [`Pair::introduced`].
+//! [`Pinned`] and [`Pack::introduced`].
 //!
-//! The engine waits in waitpid(2), which knows no time-out, so a second thread, the watcher, looks whether the pair has
-//! gone quiet. It sleeps for as long as no pair is stuck.
+//! The engine waits in waitpid(2), which knows no time-out, so a second thread, the watcher, looks whether the pack has
+//! gone quiet. It sleeps for as long as nobody is stuck.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use crate::{
     sys::{
         Tid,
         cpu::{self, CpuBudget, CpuSet},
-        process,
+        process, procfs,
     },
 };
 
@@ -37,9 +37,9 @@ pub fn can_place() -> bool {
     CpuBudget::of_this_process().cpus > 1 && (has(process::CAP_SYS_NICE) || !has(process::CAP_SYS_ADMIN))
 }
 
-/// The tracing thread, and the tracee that it may be stuck to. Dropping it parts them.
+/// The tracing thread, and the tracees that it may be stuck to. Dropping it parts them.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(super) struct Pack {
     shared: Arc<Shared>,
     watcher: Option<JoinHandle<()>>,
 }
@@ -55,16 +55,30 @@ struct Shared {
 struct State {
     placement: Placement,
     tracer: Tid,
-    /// The tracee and the tracer.
-    stuck: Option<(Pinned, Pinned)>,
-    /// The tracee that was parted from last. What it was making at that moment may have inherited its CPU.
-    parted: Option<Pinned>,
+    stuck: Option<Stuck>,
+    /// Tracees that were parted from and have not begun a call since. What they were making at that moment may have inherited
+    /// their CPU.
+    parted: Vec<Pinned>,
     /// The watcher sleeps until it is woken.
     is_asleep: bool,
     is_over: bool,
 }
 
-impl Pair {
+/// Those who share a CPU.
+#[derive(Debug)]
+struct Stuck {
+    to: CpuSet,
+    tracer: Pinned,
+    tracees: Vec<Pinned>,
+}
+
+impl Stuck {
+    fn has(&self, tid: Tid) -> bool {
+        self.tracees.iter().any(|pinned| pinned.tid == tid)
+    }
+}
+
+impl Pack {
     /// Places the calling thread, which is the tracer.
     ///
     /// # Errors
@@ -74,7 +88,7 @@ impl Pair {
             placement: Placement::default(),
             tracer: cpu::current_thread(),
             stuck: None,
-            parted: None,
+            parted: Vec::with_capacity(limits::PLACEMENT_PARTED_MAX),
             is_asleep: false,
             is_over: false,
         };
@@ -84,20 +98,22 @@ impl Pair {
         Ok(Self { shared, watcher: Some(watcher) })
     }
 
-    /// A thread stands still, for any reason but a new program.
-    pub(super) fn stopped(&self, tid: Tid, at: Instant) {
+    /// A thread stands still, for any reason but a new program. One that nobody has told of yet is not `is_known`.
+    pub(super) fn stopped(&self, tid: Tid, is_known: bool, at: Instant) {
         let mut state = self.shared.lock();
-        let step = state.placement.stopped(tid, at);
-        state.part_if(step);
+        state.placement.stopped(at);
+        if is_known && state.placement.is_hot() {
+            state.join(tid);
+        }
     }
 
     /// It stands at the entry of a call, which may show where it is placed. Tells whether it has been stuck now.
     pub(super) fn entered(&self, tid: Tid, is_shown: bool) -> bool {
         let mut state = self.shared.lock();
-        let step = state.placement.entered(tid, is_shown);
-        state.part_if(step);
         // It is about to begin a call, so it is not in the middle of making a thread.
-        state.parted.take_if(|parted| parted.tid == tid);
+        state.parted.retain(|parted| parted.tid != tid);
+        let step = state.placement.entered(is_shown);
+        state.part_if(step);
         if step != Step::Stick {
             return false;
         }
@@ -117,52 +133,59 @@ impl Pair {
     /// until it was parted from, even if that is over, therefore counts as well.
     pub(super) fn introduced(&self, creator: Option<Tid>, tid: Tid) {
         let mut state = self.shared.lock();
-        if let Some(creator) = creator {
-            let step = state.placement.changed(creator);
-            state.part_if(step);
-        }
-        let Some(parted) = state.parted.filter(|parted| creator.is_none_or(|creator| creator == parted.tid))
-        else {
+        if state.stuck.is_none() && state.parted.is_empty() {
             return;
-        };
+        }
+        let Ok(affinity) = cpu::affinity(tid) else { return };
+        let is_its_creator =
+            |pinned: &&Pinned| pinned.to == affinity && creator.is_none_or(|creator| creator == pinned.tid);
+        if let Some(stuck) = &mut state.stuck
+            && let Some(pinned) = stuck.tracees.iter().find(is_its_creator)
+        {
+            let born = Pinned { tid, ..*pinned };
+            stuck.tracees.push(born);
+            state.bound();
+            return;
+        }
+        let Some(parted) = state.parted.iter().find(is_its_creator) else { return };
+        let is_elsewhere =
+            state.stuck.as_ref().is_some_and(|stuck| stuck.to != parted.to && stuck.has(parted.tid));
         // A creator that has this one CPU still, or again, was given it by somebody else, and so was its child.
-        if cpu::affinity(parted.tid) != Ok(parted.to) {
-            Pinned { tid, ..parted }.undo();
+        if is_elsewhere || cpu::affinity(parted.tid) != Ok(parted.to) {
+            Pinned { tid, ..*parted }.undo();
         }
     }
 
     /// A thread, whose id was `former`, stands still because it runs a new program.
     pub(super) fn renamed(&self, former: Tid, tid: Tid, at: Instant) {
         let mut state = self.shared.lock();
-        if let Some(parted) = state.parted.take_if(|parted| [former, tid].contains(&parted.tid))
-            && parted.tid == former
-            && !parted.is_undone
-        {
-            Pinned { tid, ..parted }.undo();
-        }
-        if let Some((tracee, _)) = &mut state.stuck {
-            if tracee.tid == former {
-                tracee.tid = tid;
-            } else if tracee.tid == tid {
-                // The old leader has vanished, and is found no more by this id, which nobody has now.
-                tracee.tid = former;
+        if former != tid {
+            // The old leader has vanished.
+            state.forget(tid);
+            if let Some(stuck) = &mut state.stuck {
+                let same = stuck.tracees.iter_mut().find(|pinned| pinned.tid == former);
+                if let Some(pinned) = same {
+                    pinned.tid = tid;
+                }
+            }
+            if let Some(parted) = state.parted.iter().find(|parted| parted.tid == former && !parted.is_undone)
+            {
+                // It was parted from by an id that was its own no more.
+                Pinned { tid, ..*parted }.undo();
             }
         }
-        let step = state.placement.stopped(tid, at);
-        state.part_if(step);
-        let step = state.placement.changed(tid);
-        state.part_if(step);
+        // What it was making has ended with its old program.
+        state.parted.retain(|parted| ![former, tid].contains(&parted.tid));
+        state.placement.stopped(at);
     }
 
     /// A thread has ended.
     pub(super) fn ended(&self, tid: Tid) {
-        let mut state = self.shared.lock();
-        let step = state.placement.changed(tid);
-        state.part_if(step);
+        self.shared.lock().forget(tid);
     }
 }
 
-impl Drop for Pair {
+impl Drop for Pack {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.is_over = true;
@@ -192,13 +215,50 @@ impl Shared {
             let look = Duration::from_millis(limits::PLACEMENT_LOOK_MS);
             // If it wakes early it only looks early.
             state = self.wake.wait_timeout(state, look).unwrap_or_else(PoisonError::into_inner).0;
-            let step = state.placement.looked();
+            let is_crowded = state.is_crowded();
+            let step = state.placement.looked(is_crowded);
             state.part_if(step);
         }
     }
 }
 
 impl State {
+    /// Whether several tracees of the pack run or want to. One that stands still for its tracer does not.
+    fn is_crowded(&self) -> bool {
+        let tracees = self.stuck.iter().flat_map(|stuck| &stuck.tracees);
+        tracees.filter(|pinned| procfs::state(pinned.tid) == Some(b'R')).nth(1).is_some()
+    }
+
+    /// Takes a thread, which stands still, into the pack if there is one.
+    fn join(&mut self, tid: Tid) {
+        let Some(stuck) = &mut self.stuck else { return };
+        if stuck.has(tid) {
+            return;
+        }
+        // Where it may not run there, it stays where it may.
+        if let Ok(pinned) = Pinned::pin(tid, stuck.to) {
+            stuck.tracees.push(pinned);
+            self.bound();
+        }
+    }
+
+    /// A thread is gone, with all that it was making.
+    fn forget(&mut self, tid: Tid) {
+        if let Some(stuck) = &mut self.stuck {
+            stuck.tracees.retain(|pinned| pinned.tid != tid);
+        }
+        self.parted.retain(|pinned| pinned.tid != tid);
+    }
+
+    /// Parts a pack that has become too large.
+    fn bound(&mut self) {
+        let count = self.stuck.as_ref().map_or(0, |stuck| stuck.tracees.len());
+        if count > limits::PLACEMENT_THREADS_MAX || count + self.parted.len() > limits::PLACEMENT_PARTED_MAX {
+            let step = self.placement.refused();
+            self.part_if(step);
+        }
+    }
+
     fn part_if(&mut self, step: Step) {
         if step == Step::Part {
             self.part();
@@ -206,24 +266,30 @@ impl State {
     }
 
     fn part(&mut self) {
-        if let Some((mut tracee, mut tracer)) = self.stuck.take() {
-            tracee.undo();
-            tracer.undo();
-            self.parted = Some(tracee);
+        let Some(mut stuck) = self.stuck.take() else { return };
+        for mut pinned in stuck.tracees {
+            pinned.undo();
+            self.parted.retain(|parted| parted.tid != pinned.tid);
+            self.parted.push(pinned);
         }
+        stuck.tracer.undo();
     }
 }
 
 /// Brings the tracer to where the tracee, which stands still, ran last, and keeps both there; `None` if it cannot be, and
 /// then nothing has changed.
-fn stick(tracee: Tid, tracer: Tid) -> Option<(Pinned, Pinned)> {
+fn stick(tracee: Tid, tracer: Tid) -> Option<Stuck> {
     let cpu = cpu::last_cpu(tracee).ok()?;
     // Whoever bound the tracer to other CPUs shall be heeded.
     cpu::affinity(tracer).ok()?.is_set(cpu).ok().filter(|&is_set| is_set)?;
     let to = cpu::only(cpu).ok()?;
     let mut tracee = Pinned::pin(tracee, to).ok()?;
     match Pinned::pin(tracer, to) {
-        Ok(tracer) => Some((tracee, tracer)),
+        Ok(tracer) => {
+            let mut tracees = Vec::with_capacity(limits::PLACEMENT_THREADS_MAX + 1);
+            tracees.push(tracee);
+            Some(Stuck { to, tracer, tracees })
+        }
         Err(_) => {
             tracee.undo();
             None
