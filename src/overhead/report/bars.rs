@@ -8,7 +8,7 @@ use super::{
     svg::{Anchor, Drawing, LINE},
     text,
 };
-use crate::overhead::figures::{Cell, Figures, Group, Row, Spread};
+use crate::overhead::figures::{Cell, Figures, Funnel, Group, Row, Spread};
 
 const WIDTH: f64 = 960.0;
 
@@ -24,18 +24,17 @@ const AXIS: f64 = 24.0;
 /// Below a row.
 const GAP: f64 = 10.0;
 
+/// Rows of a drawing are no higher together, so that it fits on a page of paper; one row may be.
+const HEIGHT_MAX: f64 = 1080.0;
+
 /// From here on the slowest way would be lost on a linear axis.
 const LOG_BELOW: f64 = 0.25;
 
 /// Lines of a row's name at most.
 const NAME_LINES: usize = 4;
 
-/// The speeds of the rows of a group in all ways; `None` if there are no rows.
-pub(super) fn speeds(figures: &Figures, group: Group) -> Option<Drawing> {
-    let rows: Vec<&Row> = figures.rows.iter().filter(|row| row.group == group).collect();
-    if rows.is_empty() {
-        return None;
-    }
+/// The speeds of the rows of a group in all ways, on as many drawings as they need.
+pub(super) fn speeds(figures: &Figures, group: Group) -> Vec<Drawing> {
     let (kind, scale) = speed_scale(figures);
     let title = match group {
         Group::Micro => "Speed relative to native: one thing in a loop",
@@ -43,29 +42,63 @@ pub(super) fn speeds(figures: &Figures, group: Group) -> Option<Drawing> {
     };
     let axis = if kind == Kind::Log { "logarithmic" } else { "linear" };
     let description = format!(
-        "A bar for each of {} rows and each way, from native speed, 1, to the median speed; a whisker from quartile to \
-         quartile; {axis} axis. The same figures are in the table of speeds.",
-        rows.len()
+        "A bar for each row and each way, from native speed, 1, to the median speed; a whisker from quartile to quartile; \
+         {axis} axis. The same figures are in the table of speeds."
     );
-    let mut chart = Drawing::new(title, &description, WIDTH);
-    let mut lines: Vec<(f64, f64)> = Vec::new();
-    let mut y = AXIS;
-    for (at, row) in rows.into_iter().enumerate() {
-        let height = row_height(figures, row);
-        if at % 2 == 0 {
-            chart.rectangle((0.0, y), (WIDTH, y + height), "band", "");
+    let rows = figures.rows.iter().filter(|row| row.group == group);
+    let rows: Vec<(&Row, f64)> = rows.map(|row| (row, row_height(figures, row))).collect();
+    let mut drawings = panels((title, &description), &scale, &rows, |chart, row, top| {
+        speed_row(chart, figures, row, &scale, top);
+    });
+    for chart in &mut drawings {
+        let (native, bottom) = (scale.at(1.0), chart.height - AXIS);
+        chart.line((native, AXIS), (native, bottom), "native-line");
+    }
+    drawings
+}
+
+/// Rows with their heights, one below the other, with an axis above and below; as many drawings as a page of paper each.
+fn panels<R>(
+    (title, description): (&str, &str),
+    scale: &Scale,
+    rows: &[(R, f64)],
+    draw: impl Fn(&mut Drawing, &R, f64),
+) -> Vec<Drawing> {
+    let mut panels: Vec<&[(R, f64)]> = Vec::new();
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let mut height = 0.0;
+        let fitting = rest.iter().take_while(|(_, more)| {
+            height += more;
+            height <= HEIGHT_MAX
+        });
+        let (panel, after) = rest.split_at(fitting.count().max(1));
+        panels.push(panel);
+        rest = after;
+    }
+    let count = panels.len();
+    let titled =
+        |at: usize| if count > 1 { format!("{title} ({} of {count})", at + 1) } else { title.to_owned() };
+    let drawn = panels.into_iter().enumerate().map(|(at, rows)| {
+        let mut chart = Drawing::new(&titled(at), description, WIDTH);
+        let bottom = AXIS + rows.iter().map(|(_, height)| height).sum::<f64>();
+        let tops = rows.iter().scan(AXIS, |next, (row, height)| {
+            let top = *next;
+            *next += height;
+            Some((row, top, *next))
+        });
+        let tops: Vec<_> = tops.collect();
+        for (_, top, end) in tops.iter().step_by(2) {
+            chart.rectangle((0.0, *top), (WIDTH, *end), "band", "");
         }
-        lines.push((y, y + height));
-        y += height;
-    }
-    axis_lines(&mut chart, &scale, (AXIS, y), text::tick);
-    let native = scale.at(1.0);
-    chart.line((native, AXIS), (native, y), "native-line");
-    for (row, (top, _)) in figures.rows.iter().filter(|row| row.group == group).zip(lines) {
-        speed_row(&mut chart, figures, row, &scale, top + GAP / 2.0);
-    }
-    chart.height = y + AXIS;
-    Some(chart)
+        axis_lines(&mut chart, scale, (AXIS, bottom), text::tick);
+        for (row, top, _) in tops {
+            draw(&mut chart, row, top + GAP / 2.0);
+        }
+        chart.height = bottom + AXIS;
+        chart
+    });
+    drawn.collect()
 }
 
 /// One scale for all groups, so that they can be compared.
@@ -164,50 +197,37 @@ fn whisker(chart: &mut Drawing, (from, to): (f64, f64), y: f64) {
     }
 }
 
-/// Calls, trapped and kept, of the rows that counted them; `None` if none did.
-pub(super) fn funnels(figures: &Figures) -> Option<Drawing> {
-    let rows: Vec<_> = figures.rows.iter().filter_map(|row| Some((row, row.funnel?))).collect();
-    let counts = |funnel: &crate::overhead::figures::Funnel| {
-        [("calls", funnel.calls), ("trapped", funnel.trapped), ("kept", funnel.kept)]
-    };
-    let (_, _) = rows.first()?;
-    let all = rows.iter().flat_map(|(_, funnel)| counts(funnel)).map(|(_, count)| text::float(count));
-    let scale = Scale::over(Kind::Log, all.filter(|count| *count > 0.0).chain([1.0, 10.0]), FUNNEL);
-    let description = format!(
-        "For each of {} rows three bars on a logarithmic axis: calls that the work makes, calls that the filter trapped, \
-         calls that became a record. The figures stand at the right.",
-        rows.len()
-    );
-    let mut chart = Drawing::new("Where calls end", &description, WIDTH);
-    let heights = rows.iter().map(|(row, _)| text::amount(name_lines(row).len().max(3)) * LINE + GAP);
-    let heights: Vec<f64> = heights.collect();
-    let bottom = AXIS + heights.iter().sum::<f64>();
-    let mut y = AXIS;
-    for (at, height) in heights.iter().enumerate() {
-        if at % 2 == 0 {
-            chart.rectangle((0.0, y), (WIDTH, y + height), "band", "");
+/// The stages of a funnel.
+fn stages(funnel: &Funnel) -> [(&'static str, u64); 3] {
+    [("calls", funnel.calls), ("trapped", funnel.trapped), ("kept", funnel.kept)]
+}
+
+/// Calls, trapped and kept, of the rows that counted them.
+pub(super) fn funnels(figures: &Figures) -> Vec<Drawing> {
+    let rows = figures.rows.iter().filter_map(|row| Some((row, row.funnel?)));
+    let height = |row: &Row| text::amount(name_lines(row).len().max(3)) * LINE + GAP;
+    let rows: Vec<((&Row, Funnel), f64)> = rows.map(|(row, funnel)| ((row, funnel), height(row))).collect();
+    let counts = rows.iter().flat_map(|((_, funnel), _)| stages(funnel)).map(|(_, count)| text::float(count));
+    let scale = Scale::over(Kind::Log, counts.chain([1.0, 10.0]), FUNNEL);
+    let description = "For each row three bars on a logarithmic axis: calls that the work makes, calls that the filter \
+        trapped, calls that became a record. The figures stand at the right.";
+    panels(("Where calls end", description), &scale, &rows, |chart, (row, funnel), top| {
+        funnel_row(chart, row, funnel, &scale, top);
+    })
+}
+
+fn funnel_row(chart: &mut Drawing, row: &Row, funnel: &Funnel, scale: &Scale, top: f64) {
+    name(chart, row, top);
+    for (line, (stage, count)) in stages(funnel).into_iter().enumerate() {
+        let y = base(top, line);
+        chart.text((FUNNEL.0 - 10.0, y), Anchor::End, "key", stage);
+        if count > 0 {
+            let (from, to) = ((FUNNEL.0, y - 9.0), (scale.at(text::float(count)), y + 1.0));
+            let tip = format!("{}: {} {stage}", row.title, text::count(count));
+            chart.rectangle(from, to, &format!("stage-{line}"), &tip);
         }
-        y += height;
+        chart.text((FIGURES, y), Anchor::End, "figure", &text::count(count));
     }
-    axis_lines(&mut chart, &scale, (AXIS, bottom), text::tick);
-    let mut y = AXIS;
-    for ((row, funnel), height) in rows.iter().zip(heights) {
-        let top = y + GAP / 2.0;
-        name(&mut chart, row, top);
-        for (line, (stage, count)) in counts(funnel).into_iter().enumerate() {
-            let y = base(top, line);
-            chart.text((FUNNEL.0 - 10.0, y), Anchor::End, "key", stage);
-            if count > 0 {
-                let (from, to) = ((FUNNEL.0, y - 9.0), (scale.at(text::float(count)), y + 1.0));
-                let tip = format!("{}: {} {stage}", row.title, text::count(count));
-                chart.rectangle(from, to, &format!("stage-{line}"), &tip);
-            }
-            chart.text((FIGURES, y), Anchor::End, "figure", &text::count(count));
-        }
-        y += height;
-    }
-    chart.height = bottom + AXIS;
-    Some(chart)
 }
 
 /// The bars of a funnel, behind the names of its stages.

@@ -107,9 +107,9 @@ pub fn html(figures: &Figures) -> String {
     for (id, group, title) in
         [("micro", Group::Micro, "One thing in a loop"), ("macro", Group::Macro, "Real programs")]
     {
-        page.drawings((id, title), BARS_TEXT, true, &Vec::from_iter(bars::speeds(figures, group)));
+        page.drawings((id, title), BARS_TEXT, true, &bars::speeds(figures, group));
     }
-    page.drawings(("funnel", "Where calls end"), FUNNEL_TEXT, false, &Vec::from_iter(bars::funnels(figures)));
+    page.drawings(("funnel", "Where calls end"), FUNNEL_TEXT, false, &bars::funnels(figures));
     page.drawings(("latency", "Latency"), LATENCY_TEXT, false, &lines::latencies(figures));
     page.drawings(("scaling", "How it grows"), SCALING_TEXT, false, &scaling(figures));
     let points: String = figures.curves.iter().map(|curve| scrolled(&tables::points(curve))).collect();
@@ -132,7 +132,7 @@ fn scaling(figures: &Figures) -> Vec<Drawing> {
 /// Every drawing of the page.
 #[cfg(test)]
 fn drawings(figures: &Figures) -> Vec<Drawing> {
-    let bars = [Group::Micro, Group::Macro].into_iter().filter_map(|group| bars::speeds(figures, group));
+    let bars = [Group::Micro, Group::Macro].into_iter().flat_map(|group| bars::speeds(figures, group));
     let bars = bars.chain(bars::funnels(figures));
     bars.chain(lines::latencies(figures)).chain(scaling(figures)).collect()
 }
