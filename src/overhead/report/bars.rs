@@ -24,8 +24,8 @@ const AXIS: f64 = 24.0;
 /// Below a row.
 const GAP: f64 = 10.0;
 
-/// Rows of a drawing are no higher together, so that it fits on a page of paper; one row may be.
-const HEIGHT_MAX: f64 = 1080.0;
+/// Rows of a drawing are not much higher together, so that it fits on a page of paper; one row may be.
+const HEIGHT_MAX: f64 = 1000.0;
 
 /// From here on the slowest way would be lost on a linear axis.
 const LOG_BELOW: f64 = 0.25;
@@ -64,13 +64,16 @@ fn panels<R>(
     rows: &[(R, f64)],
     draw: impl Fn(&mut Drawing, &R, f64),
 ) -> Vec<Drawing> {
+    let all: f64 = rows.iter().map(|(_, height)| height).sum();
+    // Panels of about the same height: the last would be left with a row or two otherwise.
+    let most = all / (all / HEIGHT_MAX).ceil().max(1.0);
     let mut panels: Vec<&[(R, f64)]> = Vec::new();
     let mut rest = rows;
     while !rest.is_empty() {
         let mut height = 0.0;
         let fitting = rest.iter().take_while(|(_, more)| {
             height += more;
-            height <= HEIGHT_MAX
+            height - more / 2.0 <= most
         });
         let (panel, after) = rest.split_at(fitting.count().max(1));
         panels.push(panel);
