@@ -47,20 +47,16 @@ pub(super) fn speeds(figures: &Figures, group: Group) -> Vec<Drawing> {
     );
     let rows = figures.rows.iter().filter(|row| row.group == group);
     let rows: Vec<(&Row, f64)> = rows.map(|row| (row, row_height(figures, row))).collect();
-    let mut drawings = panels((title, &description), &scale, &rows, |chart, row, top| {
+    panels((title, &description), (&scale, Some(1.0)), &rows, |chart, row, top| {
         speed_row(chart, figures, row, &scale, top);
-    });
-    for chart in &mut drawings {
-        let (native, bottom) = (scale.at(1.0), chart.height - AXIS);
-        chart.line((native, AXIS), (native, bottom), "native-line");
-    }
-    drawings
+    })
 }
 
-/// Rows with their heights, one below the other, with an axis above and below; as many drawings as a page of paper each.
+/// Rows with their heights, one below the other, with an axis above and below, and perhaps a line that all are compared
+/// with; each drawing fits on a page of paper.
 fn panels<R>(
     (title, description): (&str, &str),
-    scale: &Scale,
+    (scale, reference): (&Scale, Option<f64>),
     rows: &[(R, f64)],
     draw: impl Fn(&mut Drawing, &R, f64),
 ) -> Vec<Drawing> {
@@ -95,6 +91,9 @@ fn panels<R>(
             chart.rectangle((0.0, *top), (WIDTH, *end), "band", "");
         }
         axis_lines(&mut chart, scale, (AXIS, bottom), text::tick);
+        if let Some(at) = reference.map(|reference| scale.at(reference)) {
+            chart.line((at, AXIS), (at, bottom), "native-line");
+        }
         for (row, top, _) in tops {
             draw(&mut chart, row, top + GAP / 2.0);
         }
@@ -211,10 +210,10 @@ pub(super) fn funnels(figures: &Figures) -> Vec<Drawing> {
     let height = |row: &Row| text::amount(name_lines(row).len().max(3)) * LINE + GAP;
     let rows: Vec<((&Row, Funnel), f64)> = rows.map(|(row, funnel)| ((row, funnel), height(row))).collect();
     let counts = rows.iter().flat_map(|((_, funnel), _)| stages(funnel)).map(|(_, count)| text::float(count));
-    let scale = Scale::over(Kind::Log, counts.chain([1.0, 10.0]), FUNNEL);
+    let scale = Scale::over(Kind::Log, counts.chain([LEAST, 10.0]), FUNNEL);
     let description = "For each row three bars on a logarithmic axis: calls that the work makes, calls that the filter \
         trapped, calls that became a record. The figures stand at the right.";
-    panels(("Where calls end", description), &scale, &rows, |chart, (row, funnel), top| {
+    panels(("Where calls end", description), (&scale, None), &rows, |chart, (row, funnel), top| {
         funnel_row(chart, row, funnel, &scale, top);
     })
 }
@@ -232,6 +231,9 @@ fn funnel_row(chart: &mut Drawing, row: &Row, funnel: &Funnel, scale: &Scale, to
         chart.text((FIGURES, y), Anchor::End, "figure", &text::count(count));
     }
 }
+
+/// Where the axis of a funnel begins: a bar of one call has a length.
+const LEAST: f64 = 0.7;
 
 /// The bars of a funnel, behind the names of its stages.
 const FUNNEL: (f64, f64) = (312.0, 762.0);

@@ -72,12 +72,15 @@ fn latency(figures: &Figures, row: &Row) -> Option<Drawing> {
     let all = natives.into_iter().map(|native_of| (native.clone(), native_of)).chain(watched);
     let series: Vec<Series> = all.map(|(look, of)| percentiles(look, of)).collect();
     series.first()?;
+    let mut ticks = PERCENTS.map(|(percent, label)| (nines(percent), label.to_owned())).to_vec();
+    let has_slowest = series.iter().flat_map(|line| &line.points).any(|point| point.0 >= NINES_MAX);
+    ticks.extend(has_slowest.then(|| (NINES_MAX, "max".to_owned())));
     let frame = Frame {
         title: &row.title,
-        x: "percentile",
+        x: "percentile, %",
         y: "latency of one operation, us",
         heads: &["p50", "p99", "p99.9"],
-        x_ticks: Some(PERCENTS.map(|(percent, label)| (nines(percent), label.to_owned())).to_vec()),
+        x_ticks: Some(ticks),
         x_kind: Kind::Linear,
         y_kind: Kind::Log,
     };
@@ -86,11 +89,15 @@ fn latency(figures: &Figures, row: &Row) -> Option<Drawing> {
 
 /// The labels of the axis of percentiles.
 const PERCENTS: [(f64, &str); 6] =
-    [(0.0, "0"), (50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9"), (99.99, "99.99 %")];
+    [(0.0, "0"), (50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9"), (99.99, "99.99")];
 
-/// How many nines a share in per cent has: 90 has one, 99 has two. Five at most are drawn.
+/// Where the slowest of all is drawn, and what is as rare.
+const NINES_MAX: f64 = 5.0;
+
+/// How many nines a share in per cent has: 90 has one, 99 has two.
 fn nines(percent: f64) -> f64 {
-    if percent.is_finite() { -(1.0 - percent / 100.0).clamp(1e-5, 1.0).log10() } else { f64::NAN }
+    let rest = (1.0 - percent / 100.0).clamp(0.0, 1.0);
+    if percent.is_finite() { (-rest.log10()).clamp(0.0, NINES_MAX) } else { f64::NAN }
 }
 
 fn percentiles(look: Look, of: &Percentiles) -> Series {

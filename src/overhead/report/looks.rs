@@ -67,12 +67,12 @@ pub(super) fn cells<'f>(figures: &'f Figures, row: &'f Row) -> Vec<(Look, &'f Ce
     cells
 }
 
-/// The looks of lines by their titles: a line that is called as a way looks like it.
+/// The looks of lines by their titles: a line that is called as a way, by its title or its id, looks like it.
 pub(super) fn of_lines<'t>(figures: &Figures, titles: impl Iterator<Item = &'t str>) -> Vec<Look> {
     let mut next = figures.ways.len().max(1);
     let mut looks: Vec<Look> = Vec::new();
     for title in titles {
-        let known = figures.ways.iter().position(|way| way.title == title);
+        let known = figures.ways.iter().position(|way| way.title == title || way.id == title);
         let number = known.filter(|number| looks.iter().all(|look| look.number != *number));
         looks.push(look(
             number.unwrap_or_else(|| {

@@ -150,7 +150,7 @@ const FUNNEL_TEXT: &str = "Calls that the work makes; calls that the filter trap
     calls that a rule may match, which became a record. The axis is logarithmic.";
 
 const LATENCY_TEXT: &str = "How long one operation takes, in all rounds together: each step to the right is a tenth of the \
-    operations that are left. Both axes are logarithmic; native is the line N.";
+    operations that are left, up to the slowest of all. Both axes are logarithmic; native is the line N.";
 
 const SCALING_TEXT: &str = "A cost against what makes it grow; points are medians, and the lines through them span the \
     quartiles. The list below each chart has the first and the last point; all of them stand in the next section.";

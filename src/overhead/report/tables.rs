@@ -18,7 +18,7 @@ pub(super) fn speeds(figures: &Figures) -> String {
     let room = 336 + ways.len().saturating_sub(1) * 104;
     let mut table =
         format!("<table class=\"speeds\" style=\"min-width:{room}px\"><thead><tr><th scope=\"col\">row</th>");
-    table.push_str("<th scope=\"col\" class=\"number\">native, us</th>");
+    table.push_str("<th scope=\"col\" class=\"number\">native</th>");
     for look in ways.iter().skip(1) {
         add(&mut table, &format!("<th scope=\"col\" class=\"number\">{}</th>", named(look)));
     }
@@ -55,7 +55,7 @@ fn speed_line(figures: &Figures, row: &Row, ways: &[Look]) -> String {
         add(&mut line, &format!("<td colspan=\"{columns}\" class=\"none\">{}</td></tr>", escape(reason)));
         return line;
     }
-    add(&mut line, &format!("<td class=\"number\">{}</td>", two_lines(row.native_us, figure)));
+    add(&mut line, &format!("<td class=\"number\">{}</td>", time(row.native_us)));
     let cells = cells(figures, row);
     for look in ways.iter().skip(1) {
         let cell = cells.iter().find(|(other, _)| other.number == look.number).map(|(_, cell)| *cell);
@@ -77,6 +77,11 @@ fn speed_cell(cell: Option<&Cell>) -> String {
             format!("<td class=\"number shade-{shade}\">{}</td>", two_lines(speed, text::ratio))
         }
     }
+}
+
+fn time(us: Spread) -> String {
+    let [median, lower, upper] = text::time(us);
+    format!("{median}<br/><small>{lower} to {upper}</small>")
 }
 
 /// The median, and the quartiles in small below it.
@@ -229,7 +234,7 @@ pub(super) fn markdown_table(figures: &Figures) -> String {
     let facts = facts(figures);
     let facts: Vec<_> = facts.iter().map(|(name, fact)| format!("{name}: {}", markdown(fact))).collect();
     let ways = looks(figures);
-    let mut table = format!("{}.\n\n| | native, us |", facts.join("; "));
+    let mut table = format!("{}.\n\n| | native |", facts.join("; "));
     for look in ways.iter().skip(1) {
         write_to(&mut table, format_args!(" {} |", markdown(&look.title)));
     }
@@ -241,7 +246,8 @@ pub(super) fn markdown_table(figures: &Figures) -> String {
             skips.push(format!("- {title}: {}", markdown(reason)));
             continue;
         }
-        write_to(&mut table, format_args!("| {title} | {} |", text::spread(row.native_us, figure)));
+        let [median, lower, upper] = text::time(row.native_us);
+        write_to(&mut table, format_args!("| {title} | {median} ({lower} to {upper}) |"));
         let cells = cells(figures, row);
         for look in ways.iter().skip(1) {
             let cell = cells.iter().find(|(other, _)| other.number == look.number).map(|(_, cell)| *cell);

@@ -189,10 +189,10 @@ fn the_table_tells_each_figure_and_each_reason() {
     insta::assert_snapshot!(markdown(&sample()), @r"
     creance: 1.2.3; date: 2026-11-29; rounds: 5 of each row and way, by turns; CPUs: 2 of A \| CPU; quota: 0.25 CPUs; memory: 2,048 MiB; kernel: Linux 6.1; taken by others: 1.00 (0.750 to 1.50) % of the CPUs.
 
-    | | native, us | ptrace, one rule | strace |
+    | | native | ptrace, one rule | strace |
     |---|---|---|---|
-    | open | 2.50 (1.88 to 3.75) | 0.50 (0.38 to 0.75) | 0.033 (0.025 to 0.050) |
-    | fork | 2.50 (1.88 to 3.75) | 0.91 (0.68 to 1.36) | – |
+    | open | 2.50 us (1.88 to 3.75) | 0.50 (0.38 to 0.75) | 0.033 (0.025 to 0.050) |
+    | fork | 2.50 us (1.88 to 3.75) | 0.91 (0.68 to 1.36) | – |
 
     Not measured:
 

@@ -91,6 +91,17 @@ pub(super) fn spread(spread: Spread, show: fn(f64) -> String) -> String {
     format!("{} ({} to {})", show(spread.median), show(spread.lower), show(spread.upper))
 }
 
+/// A time in the unit that suits its median: the median with its unit, and the quartiles in the same.
+pub(super) fn time(us: Spread) -> [String; 3] {
+    let (unit, of_us) = match us.median {
+        median if median >= 1e6 => ("s", 1e6),
+        median if median >= 1e4 => ("ms", 1e3),
+        _ => ("us", 1.0),
+    };
+    let [median, lower, upper] = [us.median, us.lower, us.upper].map(|time| figure(time / of_us));
+    [format!("{median} {unit}"), lower, upper]
+}
+
 /// What XML forbids, what hides or turns other text, and the ends of lines, each as one visible character.
 fn harmless(text: &str) -> impl Iterator<Item = char> {
     text.chars().map(|character| match character {
@@ -220,6 +231,16 @@ mod tests {
     fn figures_have_three_digits_and_ratios_two() {
         let shown = [1234.5, 123.4, 12.34, 1.234, 0.1234, 0.012_34, 0.001_234, 1.2e-9, f64::NAN].map(figure);
         assert_eq!(shown, ["1,234", "123", "12.3", "1.23", "0.123", "0.0123", "0.00123", "1.20e-9", NONE]);
+        let shown =
+            [8.81, 25_093.4, 3_399_345.0].map(|median| time(Spread { lower: 0.0, median, upper: 1e6 }));
+        assert_eq!(
+            shown.map(|[median, _, upper]| (median, upper)),
+            [
+                ("8.81 us".to_owned(), "1,000,000".to_owned()),
+                ("25.1 ms".to_owned(), "1,000".to_owned()),
+                ("3.40 s".to_owned(), "1.00".to_owned()),
+            ]
+        );
         let shown = [1.0, 0.874, 0.0341, 0.003_41, 0.0, f64::INFINITY].map(ratio);
         assert_eq!(shown, ["1.00", "0.87", "0.034", "0.0034", "0.00", NONE]);
         let shown = [0.05, 1.0, 1000.0, 100_000.0, 2e6, 0.0].map(tick);
