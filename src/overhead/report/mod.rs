@@ -2,7 +2,7 @@
 //!
 //! The page holds everything that it shows: no script, no font, nothing from the network, and it forbids itself to load
 //! any. It is HTML and well-formed XML at once, so that a test can read it. All that comes from outside (names of CPUs,
-//! reasons, titles) goes through [`text::escape`]. Read `svg.rs` before you draw anything new.
+//! reasons, titles) goes through `text::escape`. Read `svg.rs` before you draw anything new.
 
 mod bars;
 mod lines;
