@@ -16,10 +16,6 @@ use std::env;
 use anyhow::{Result, ensure};
 use scaling::{IDS, Scaling};
 
-/// Runs of a point. Odd, so that the median is a run.
-const ROUNDS: u32 = 7;
-const ROUNDS_QUICK: u32 = 3;
-
 fn main() -> Result<()> {
     let mut is_quick = false;
     let mut ids: Vec<String> = Vec::new();
@@ -35,17 +31,7 @@ fn main() -> Result<()> {
         }
     }
     let ids: Vec<&str> = if ids.is_empty() { IDS.to_vec() } else { ids.iter().map(String::as_str).collect() };
-    let path = env::var_os("PATH").unwrap_or_default();
-    let strace =
-        env::split_paths(&path).map(|directory| directory.join("strace")).find(|path| path.is_file());
-    let scaling = Scaling {
-        creance: env!("CARGO_BIN_EXE_creance").into(),
-        fixture: fixture::fixture("stops"),
-        engines: ["ptrace", "notify"].map(|engine| (engine.to_owned(), engine.to_owned())).to_vec(),
-        strace: strace.map(|path| ("strace".to_owned(), path)),
-        rounds: if is_quick { ROUNDS_QUICK } else { ROUNDS },
-        is_quick,
-    };
+    let scaling = Scaling::new(env!("CARGO_BIN_EXE_creance"), fixture::fixture("stops"), is_quick);
     let scaled = scaling.measure(&ids)?;
     for curve in &scaled.curves {
         println!("{}, {}: {} by {}", curve.id, curve.title, curve.y, curve.x);

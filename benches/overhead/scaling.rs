@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     ffi::OsString,
     fs,
     io::{BufRead as _, BufReader},
@@ -37,17 +38,17 @@ const OPENS_FEW: u32 = 1000;
 /// What is measured, and with what.
 pub(crate) struct Scaling {
     /// The program `creance`.
-    pub(crate) creance: PathBuf,
+    creance: PathBuf,
     /// The program of `tests/fixtures/stops.c`.
-    pub(crate) fixture: PathBuf,
+    fixture: PathBuf,
     /// What is called how: the title of a line, and the engine that it is of.
-    pub(crate) engines: Vec<(String, String)>,
+    engines: Vec<(String, String)>,
     /// The title of strace's line, and the program.
-    pub(crate) strace: Option<(String, PathBuf)>,
+    strace: Option<(String, PathBuf)>,
     /// Runs of each point.
-    pub(crate) rounds: u32,
+    rounds: u32,
     /// Fewer and smaller points.
-    pub(crate) is_quick: bool,
+    is_quick: bool,
 }
 
 /// The curves, and what is missing in them.
@@ -67,7 +68,26 @@ pub(crate) const IDS: [&str; 6] = [
     "idle-cpu",
 ];
 
+/// Runs of a point. Odd, so that the median is a run.
+const ROUNDS: u32 = 7;
+const ROUNDS_QUICK: u32 = 3;
+
 impl Scaling {
+    /// Both engines, and strace if it is in PATH, each under its own name.
+    pub(crate) fn new(creance: &str, fixture: PathBuf, is_quick: bool) -> Self {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let strace =
+            env::split_paths(&path).map(|directory| directory.join("strace")).find(|path| path.is_file());
+        Self {
+            creance: creance.into(),
+            fixture,
+            engines: ["ptrace", "notify"].map(|engine| (engine.to_owned(), engine.to_owned())).to_vec(),
+            strace: strace.map(|path| ("strace".to_owned(), path)),
+            rounds: if is_quick { ROUNDS_QUICK } else { ROUNDS },
+            is_quick,
+        }
+    }
+
     /// Measures the curves of these ids.
     pub(crate) fn measure(&self, ids: &[&str]) -> Result<Scaled> {
         let mut scaled = Scaled::default();
