@@ -4,3 +4,4 @@
 //! command `creance bench` are made of it. Start with [`figures`].
 
 pub mod figures;
+pub mod report;
