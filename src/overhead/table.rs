@@ -1,6 +1,6 @@
 //! Figures as a table for a terminal: columns that are two blanks apart, so that they can be told apart by a program too.
 
-use super::figures::{Cell, Figures, Row, Spread};
+use super::figures::{Cell, Figures, Percentiles, Row, Spread};
 
 /// The text, with a line of the machine before it and reasons below it.
 #[must_use]
@@ -22,8 +22,10 @@ pub fn text(figures: &Figures) -> String {
 fn head(figures: &Figures) -> Vec<String> {
     let mut words = vec!["row".to_owned(), "native us".to_owned()];
     for way in figures.ways.iter().skip(1) {
-        words.extend([format!("speed, {}", way.id), "added us".to_owned(), "stops/s".to_owned()]);
-        words.extend(["p50 us".to_owned(), "p99.9 us".to_owned()]);
+        words.push(format!("speed, {}", way.id));
+        if is_detailed(figures) {
+            words.extend(["added us", "stops/s", "p50 us", "p99.9 us"].map(str::to_owned));
+        }
     }
     words.push("a unit".to_owned());
     words
@@ -32,25 +34,33 @@ fn head(figures: &Figures) -> Vec<String> {
 fn line(figures: &Figures, row: &Row) -> Vec<String> {
     let mut words = vec![row.id.clone(), spread(row.native_us)];
     for way in figures.ways.iter().skip(1) {
-        words.extend(cell(row, row.cells.iter().find(|cell| cell.way == way.id)));
+        let cell = row.cells.iter().find(|cell| cell.way == way.id);
+        words.push(told(cell.and_then(|cell| cell.speed).map(spread)));
+        if is_detailed(figures) {
+            words.extend(details(row, cell));
+        }
     }
     words.push(row.title.clone());
     words
 }
 
+/// Many ways leave no room for more than their speeds.
+fn is_detailed(figures: &Figures) -> bool {
+    figures.ways.len() <= 2
+}
+
 /// What is not known is a dash.
-fn cell(row: &Row, cell: Option<&Cell>) -> [String; 5] {
-    let told = |figure: Option<String>| figure.unwrap_or_else(|| "-".into());
+fn told(figure: Option<String>) -> String {
+    figure.unwrap_or_else(|| "-".into())
+}
+
+fn details(row: &Row, cell: Option<&Cell>) -> [String; 4] {
     let speed = cell.and_then(|cell| cell.speed);
     let latency = cell.and_then(|cell| cell.latency.as_ref());
-    let pair = |of: fn(&super::figures::Percentiles) -> f64| {
-        told(
-            latency
-                .map(|latency| format!("{} > {}", figure(of(&latency.native)), figure(of(&latency.watched)))),
-        )
+    let pair = |of: fn(&Percentiles) -> f64| {
+        told(latency.map(|both| format!("{} > {}", figure(of(&both.native)), figure(of(&both.watched)))))
     };
     [
-        told(speed.map(spread)),
         told(speed.map(|speed| figure(row.native_us.median / speed.median - row.native_us.median))),
         told(cell.and_then(|cell| cell.stops_per_s).map(|stops| format!("{stops:.0}"))),
         pair(|percentiles| percentiles.p50),

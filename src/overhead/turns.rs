@@ -174,7 +174,9 @@ impl Measured {
         Self { units, took, run: ended.took, watched, own_cpu_s: ended.own_cpu_s, latencies: None }
     }
 
-    fn unit_us(&self) -> Option<f64> {
+    /// How long a unit took, in microseconds; of no units nothing is known.
+    #[must_use]
+    pub fn unit_us(&self) -> Option<f64> {
         (self.units > 0).then(|| self.took.as_secs_f64() * 1e6 / real(self.units))
     }
 }
