@@ -24,6 +24,7 @@ use creance::overhead::{
     machine::today,
     micro,
     quiet::Quiet,
+    runs::are_there,
     table,
     turns::{Subject, Turns, Way},
 };
@@ -83,7 +84,7 @@ fn names() -> Vec<&'static str> {
         .collect()
 }
 
-fn row(name: &str, ways: &[Way], given: &Given, quiet: &mut Quiet) -> Row {
+fn row(name: &'static str, ways: &[Way], given: &Given, quiet: &mut Quiet) -> Row {
     if let Ok(act) = name.parse::<Act>() {
         return micro::row(act, Path::new(CREANCE), ways, given.extent(), quiet);
     }
@@ -91,7 +92,10 @@ fn row(name: &str, ways: &[Way], given: &Given, quiet: &mut Quiet) -> Row {
         return of_script(script, ways, given.turns(), quiet);
     }
     let server = servers::ALL.iter().find(|server| server.id == name);
-    server.map_or_else(|| skipped(name, "", "no such row"), |server| of_server(server, ways, given, quiet))
+    match server {
+        Some(server) => of_server(server, ways, given, quiet),
+        None => Row::skipped(subject(name, name), "there is no such row".into()),
+    }
 }
 
 /// The program under test.
@@ -101,7 +105,7 @@ fn of_script(script: &Script, ways: &[Way], turns: Turns, quiet: &mut Quiet) -> 
     let made = room().and_then(|room| script.prepare(room.path()).map(|()| room));
     let room = match made {
         Ok(room) => room,
-        Err(error) => return skipped(script.id, script.title, &format!("{error:#}")),
+        Err(error) => return Row::skipped(subject(script.id, script.title), format!("{error:#}")),
     };
     turns.row(subject(script.id, script.title), ways, quiet, |way, _| script.run(way, room.path()))
 }
@@ -110,7 +114,7 @@ fn of_server(server: &Server, ways: &[Way], given: &Given, quiet: &mut Quiet) ->
     let made = room().and_then(|room| server.prepare(room.path()).map(|()| room));
     let room = match made {
         Ok(room) => room,
-        Err(error) => return skipped(server.id, server.title, &format!("{error:#}")),
+        Err(error) => return Row::skipped(subject(server.id, server.title), format!("{error:#}")),
     };
     let load = given.load();
     given
@@ -122,17 +126,6 @@ fn subject(id: &str, title: &str) -> Subject {
     Subject { id: id.into(), title: title.into(), group: Group::Macro, latency_runs: 0 }
 }
 
-/// A row of no figures.
-fn skipped(id: &str, title: &str, reason: &str) -> Row {
-    let ways = [Way::native()];
-    let turns = Turns { rounds: 0, budget: None };
-    let mut row = turns.row(subject(id, title), &ways, &mut Quiet::new(std::time::Duration::ZERO), |_, _| {
-        Err::<_, &str>(reason)
-    });
-    row.skipped = Some(reason.to_owned());
-    row
-}
-
 /// A directory for a row, in memory where that can be: a disk would hide what tracing costs.
 fn room() -> Result<TempDir> {
     let mut builder = tempfile::Builder::new();
@@ -140,14 +133,9 @@ fn room() -> Result<TempDir> {
     builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).context("making a directory")
 }
 
-/// The first program of the list that is missing.
-fn missing(needs: &[&str]) -> Result<()> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let is_there = |name: &&&str| env::split_paths(&path).any(|directory| directory.join(name).is_file());
-    match needs.iter().find(|name| !is_there(name)) {
-        Some(name) => anyhow::bail!("there is no {name}"),
-        None => Ok(()),
-    }
+/// Fails with the first program of the list that is missing.
+fn need(names: &[&str]) -> Result<()> {
+    Ok(are_there(names, &env::var_os("PATH").unwrap_or_default())?)
 }
 
 /// Writes all that is told of a run.

@@ -9,7 +9,7 @@ use creance::overhead::{
     turns::{Measured, Way},
 };
 
-use crate::missing;
+use crate::need;
 
 /// A row.
 pub(crate) struct Script {
@@ -98,8 +98,8 @@ const RUN_MAX: Duration = Duration::from_secs(120);
 impl Script {
     /// Makes the directory ready.
     pub(crate) fn prepare(&self, room: &Path) -> Result<()> {
-        missing(&["bash"])?;
-        missing(self.needs)?;
+        need(&["bash"])?;
+        need(self.needs)?;
         bash(&Way::native(), room, self.prepare).map(drop)
     }
 

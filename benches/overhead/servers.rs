@@ -22,7 +22,7 @@ use creance::{
 };
 use hdrhistogram::Histogram;
 
-use crate::missing;
+use crate::need;
 
 /// How servers are made ready and started is the same in tests and benchmarks.
 const WORKLOADS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/workloads");
@@ -118,7 +118,7 @@ struct Loaded {
 impl Server {
     /// Makes the directory ready.
     pub(crate) fn prepare(&self, room: &Path) -> Result<()> {
-        missing(self.needs)?;
+        need(self.needs)?;
         let output = Command::new(WORKLOADS).args(["prepare", self.workload()]).arg(room).output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         fs::write(room.join("wrk.lua"), WRK)?;

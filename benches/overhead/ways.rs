@@ -15,7 +15,7 @@ use creance::overhead::{
 };
 use serde_json::Value;
 
-use crate::{CREANCE, missing};
+use crate::{CREANCE, need};
 
 /// What `creance run --engine` takes.
 pub(crate) const ENGINES: [&str; 3] = ["auto", "notify", "ptrace"];
@@ -145,7 +145,7 @@ impl Against {
             }
         };
         if let Some(program) = words.first().filter(|program| !program.contains('/')) {
-            missing(&[program]).with_context(|| format!("--against {id}"))?;
+            need(&[program]).with_context(|| format!("--against {id}"))?;
         }
         let shown = words.iter().map(|word| if word.contains("execve,") { "CALLS" } else { word });
         let told = figures::Way {

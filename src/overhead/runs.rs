@@ -3,7 +3,8 @@
 //! A program must not outlive its run: it ends with us, and is killed when it takes too long.
 
 use std::{
-    ffi::OsString,
+    env,
+    ffi::{OsStr, OsString},
     io::{self, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
@@ -236,6 +237,23 @@ fn tail(mut from: impl Read) -> Vec<u8> {
     kept
 }
 
+/// A program is not there.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {0}")]
+pub struct Missing(String);
+
+/// Looks for programs in the directories of a `PATH`.
+///
+/// # Errors
+/// The first one that is in none of them.
+pub fn are_there(names: &[&str], path: &OsStr) -> Result<(), Missing> {
+    let is_there = |name: &&&str| env::split_paths(path).any(|directory| directory.join(name).is_file());
+    match names.iter().find(|name| !is_there(name)) {
+        Some(name) => Err(Missing((*name).to_owned())),
+        None => Ok(()),
+    }
+}
+
 /// Whether the exit status is the one with which creance refuses bad input.
 #[must_use]
 pub fn is_refused(status: ExitStatus) -> bool {
@@ -312,6 +330,15 @@ mod tests {
     fn what_is_missing_is_told_by_its_name() {
         let told = run(&["/no/such".into()], Output::Read, LIMIT).unwrap_err().to_string();
         assert_eq!(told, "starting /no/such");
+    }
+
+    #[test]
+    fn the_first_program_that_is_missing_is_told() {
+        let path = env::var_os("PATH").unwrap();
+        assert_eq!(are_there(&["sh", "true"], &path), Ok(()));
+        let told = are_there(&["sh", "no-such-program", "nor-this"], &path).unwrap_err().to_string();
+        assert_eq!(told, "there is no no-such-program");
+        assert!(are_there(&["sh"], OsStr::new("/nonexistent")).is_err());
     }
 
     #[test]

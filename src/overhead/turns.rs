@@ -150,6 +150,15 @@ impl Turns {
     }
 }
 
+impl Row {
+    /// A row that could not even be begun.
+    #[must_use]
+    pub fn skipped(subject: Subject, reason: String) -> Self {
+        let native = Tally { failed: Some(reason), ..Tally::default() };
+        row(subject, &[], vec![native])
+    }
+}
+
 /// The order of a round: each way comes first in some round.
 fn order(ways: usize, round: u32) -> impl Iterator<Item = usize> {
     let first = usize::try_from(round).unwrap_or_default();
@@ -346,6 +355,8 @@ mod tests {
 
     #[test]
     fn a_row_that_cannot_be_made_natively_says_why() {
+        let skipped = Row::skipped(subject(0), "there is no wrk".into());
+        assert_eq!((skipped.skipped.as_deref(), skipped.units), (Some("there is no wrk"), 0));
         let mut quiet = Quiet::new(Duration::ZERO);
         let failed = |_: &Way, _| Err::<Measured, _>("there is no nginx");
         let row = Turns { rounds: 2, budget: None }.row(subject(0), &[Way::native()], &mut quiet, failed);
