@@ -48,23 +48,25 @@ fn main() -> Result<()> {
     let given = Given::read()?;
     let ways = given.ways()?;
     let mut quiet = Quiet::new(given.patience());
-    let mut rows = Vec::new();
+    let mut figures = Figures {
+        version: env!("CARGO_PKG_VERSION").into(),
+        date: today(),
+        machine: Machine::here(&[]),
+        rounds: given.turns().rounds,
+        ways: ways.iter().map(|way| way.told.clone()).collect(),
+        rows: Vec::new(),
+        curves: Vec::new(),
+    };
     for name in given.rows() {
         let row = row(name, &ways, &given, &mut quiet);
         eprintln!("{name}: {}", row.skipped.as_deref().unwrap_or("measured"));
-        rows.push(row);
+        figures.rows.push(row);
+        figures.machine = Machine::here(quiet.foreign_percent());
+        // A run may take an hour. What is there stays if it is interrupted.
+        given.report().map_or(Ok(()), |directory| report(&figures, directory))?;
     }
-    let figures = Figures {
-        version: env!("CARGO_PKG_VERSION").into(),
-        date: today(),
-        machine: Machine::here(quiet.foreign_percent()),
-        rounds: given.turns().rounds,
-        ways: ways.iter().map(|way| way.told.clone()).collect(),
-        rows,
-        curves: Vec::new(),
-    };
     print!("{}", table::text(&figures));
-    given.report().map_or(Ok(()), |directory| report(&figures, directory))
+    Ok(())
 }
 
 /// Starts this program in an environment that is the same everywhere.
