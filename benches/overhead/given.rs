@@ -42,6 +42,7 @@ pub(crate) struct Given {
     rounds: Option<u32>,
     patience: Option<u64>,
     report: Option<PathBuf>,
+    render: Option<PathBuf>,
     rules: Rules,
 }
 
@@ -58,6 +59,7 @@ impl Given {
             rounds: None,
             patience: None,
             report: None,
+            render: None,
             rules,
         };
         let mut has_against = false;
@@ -80,10 +82,12 @@ impl Given {
                 }
                 "--rounds" => given.rounds = Some(value()?.parse().context("--rounds")?),
                 "--patience" => given.patience = Some(value()?.parse().context("--patience")?),
+                "--render" => given.render = Some(value()?.into()),
                 "--report" => given.report = Some(value()?.into()),
                 _ => bail!("not known: {word}"),
             }
         }
+        ensure!(given.render.is_none() || given.report.is_some(), "--render needs --report DIR");
         for name in &given.rows {
             ensure!(names().contains(&name.as_str()), "no row {name}; there are {}", names().join(","));
         }
@@ -130,6 +134,11 @@ impl Given {
     pub(crate) fn patience(&self) -> Duration {
         let default = if self.is_quick { Duration::ZERO } else { PATIENCE };
         self.patience.map_or(default, Duration::from_secs)
+    }
+
+    /// The file of figures of which a report is to be made again: nothing is measured then.
+    pub(crate) fn render(&self) -> Option<&Path> {
+        self.render.as_deref()
     }
 
     /// Where the report goes.

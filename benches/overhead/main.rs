@@ -6,9 +6,9 @@
 //!     [--interests NAME,...] [--against NAME|NAME=TEMPLATE|none]... [--rounds N] [--patience SECONDS] [--report DIR]
 //! ```
 //!
-//! It prints a table, and writes the figures and the report into DIR. A run waits for a quiet machine for a bounded time; what
-//! others took of the CPUs is told. A row that the machine cannot make is left out with the reason, and so is a tracer that
-//! is missing.
+//! It prints a table, and writes the figures and the report into DIR, row by row; `--render FIGURES.json --report DIR` makes a
+//! report again from a file of figures. A run waits for a quiet machine for a bounded time; what others took of the CPUs is
+//! told. A row that the machine cannot make is left out with the reason, and so is a tracer that is missing.
 
 mod given;
 mod scripts;
@@ -46,6 +46,11 @@ fn main() -> Result<()> {
         return start_again();
     }
     let given = Given::read()?;
+    if let Some(file) = given.render() {
+        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let figures = serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+        return given.report().map_or(Ok(()), |directory| report(&figures, directory));
+    }
     let ways = given.ways()?;
     let mut quiet = Quiet::new(given.patience());
     let mut figures = Figures {
