@@ -195,9 +195,10 @@ fn watched(engine: &str, id: String, interest: Interest, rules: &Rules) -> Resul
         Interest::BuiltIn => "built-in set",
         Interest::All => "every call",
     };
+    let chosen = if engine == "auto" { format!(" ({})", chosen()?) } else { String::new() };
     let told = figures::Way {
         id,
-        title: format!("{engine}, {of}"),
+        title: format!("{engine}{chosen}, {of}"),
         prefix: format!("creance {}{shown} --", before.join(" ")),
     };
     let sight = if interest == Interest::All { Sight::All } else { Sight::Filtered };
@@ -207,9 +208,21 @@ fn watched(engine: &str, id: String, interest: Interest, rules: &Rules) -> Resul
 /// The names of the calls that the filter traps.
 fn trapped(interest: Interest, rules: &Rules) -> Result<BTreeSet<String>> {
     let (flags, _) = rules.flags(if interest == Interest::All { Interest::BuiltIn } else { interest })?;
-    let output = Command::new(Path::new(CREANCE)).args(["explain", "--json"]).args(flags).output()?;
-    ensure!(output.status.success(), "creance explain: {}", String::from_utf8_lossy(&output.stderr).trim());
-    let explained: Value = serde_json::from_slice(&output.stdout).context("reading what creance explains")?;
+    let explained = told("explain", flags)?;
     let calls = explained.get("calls").and_then(Value::as_array).context("no calls are explained")?;
     Ok(calls.iter().filter_map(|call| call.get("name")?.as_str().map(str::to_owned)).collect())
+}
+
+/// The engine that creance chooses here.
+fn chosen() -> Result<String> {
+    let machine = told("doctor", Vec::new())?;
+    Ok(machine.get("engine").and_then(Value::as_str).context("creance finds no engine")?.to_owned())
+}
+
+/// What a command of creance tells as JSON.
+fn told(command: &str, flags: Vec<OsString>) -> Result<Value> {
+    let output = Command::new(Path::new(CREANCE)).args([command, "--json"]).args(flags).output()?;
+    let failed = || format!("creance {command}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(output.status.success(), failed());
+    serde_json::from_slice(&output.stdout).with_context(failed)
 }
