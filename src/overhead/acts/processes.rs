@@ -4,13 +4,12 @@ use std::{
     io,
     path::Path,
     process::{Command, Stdio},
-    thread,
 };
 
 use nix::{sys::wait::waitpid, unistd};
 
 use super::{BATCH, Timer};
-use crate::sys::forks;
+use crate::sys::forks::{BareThread, child_that_ends};
 
 /// A program that does nothing, where there is one.
 const TRUE: &str = "/bin/true";
@@ -19,14 +18,13 @@ pub(super) fn threads(timer: &mut Timer) -> io::Result<()> {
     let mut threads = Vec::new();
     loop {
         let make = || {
-            threads.push(thread::Builder::new().spawn(|| ())?);
+            threads.push(BareThread::spawn()?);
             Ok(())
         };
         if timer.batch(BATCH, make)? == 0 {
             return Ok(());
         }
-        // They do nothing that could panic.
-        timer.time(|| threads.drain(..).for_each(|thread| drop(thread.join())));
+        timer.time(|| threads.drain(..).for_each(BareThread::join));
     }
 }
 
@@ -34,7 +32,7 @@ pub(super) fn forks(timer: &mut Timer) -> io::Result<()> {
     let mut children = Vec::new();
     loop {
         let make = || {
-            children.push(forks::child_that_ends()?);
+            children.push(child_that_ends()?);
             Ok(())
         };
         if timer.batch(BATCH, make)? == 0 {
