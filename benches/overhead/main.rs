@@ -8,7 +8,8 @@
 //!
 //! It prints a table, and writes the figures and the report into DIR, row by row; `--render FIGURES.json --report DIR` makes a
 //! report again from a file of figures. A run waits for a quiet machine for a bounded time; what others took of the CPUs is
-//! told. A row that the machine cannot make is left out with the reason, and so is a tracer that is missing.
+//! told. A row that the machine cannot make is left out with the reason, and so is a tracer that is missing. TEMPLATE is the
+//! command of any other tracer, with `{}` at its end for the workload's: `--against pdig='pdig -- {}'`.
 
 mod given;
 mod scripts;
