@@ -19,16 +19,12 @@ use std::{
     fs, iter,
     path::{Path, PathBuf},
     process::{self, Command},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use creance::overhead::{figures::Machine, quiet::Quiet};
 use figures::{printed, spread};
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike,
-};
 use tempfile::TempDir;
 
 /// Rounds of a row. Odd, so that the median is a run.
@@ -37,15 +33,6 @@ const ROUNDS_QUICK: usize = 3;
 
 /// So many times less work in a quick run.
 const QUICK: u32 = 5;
-
-/// The share of the CPUs' time that others may take on a quiet machine.
-const FOREIGN_MAX: f64 = 0.1;
-
-/// Ticks of both clocks from which on their difference tells something.
-const TICKS_MIN: f64 = 10.0;
-
-/// How long it is looked whether the machine is quiet.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// From the start on runs wait so long for a quiet machine, and are made again where it was not.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -116,10 +103,10 @@ fn main() -> Result<()> {
     let given = Given::read()?;
     let bench = Bench::new()?;
     let rounds = if given.is_quick { ROUNDS_QUICK } else { ROUNDS };
-    println!("{}; {rounds} rounds by turns; median (lower to upper quartile)\n", machine());
+    println!("{}; {rounds} rounds by turns; median (lower to upper quartile)\n", Machine::here(&[]).line());
     println!("| | native, us | {} |", WAYS.map(|(title, _)| title).join(" | "));
     println!("|---|{}", "---|".repeat(WAYS.len() + 1));
-    let mut quiet = Quiet { until: Instant::now() + PATIENCE, foreign: Vec::new() };
+    let mut quiet = Quiet::new(PATIENCE);
     for row in given.rows() {
         let count = if given.is_quick { row.count / QUICK } else { row.count };
         let cells = match row.quota.map(Quota::new).transpose() {
@@ -128,11 +115,9 @@ fn main() -> Result<()> {
         };
         println!("| {} | {} |", row.title, cells.join(" | "));
     }
-    if !quiet.foreign.is_empty() {
-        println!(
-            "\nShare of the CPUs that others took, in per cent of a run: {}",
-            spread(&mut quiet.foreign, 1)?
-        );
+    if !quiet.foreign_percent().is_empty() {
+        let mut foreign = quiet.foreign_percent().to_vec();
+        println!("\nShare of the CPUs that others took, in per cent of a run: {}", spread(&mut foreign, 1)?);
     }
     if bench.strace.is_none() {
         println!("\nNo strace in PATH.");
@@ -255,73 +240,6 @@ impl Bench {
         };
         [self.fixture.clone().into(), row.work.into(), count.to_string().into(), argument]
     }
-}
-
-/// Whether the machine is quiet, and has been during a run.
-struct Quiet {
-    /// Until when runs wait for it, and are repeated for it.
-    until: Instant,
-    /// What others took of the CPUs during the runs that count, in per cent.
-    foreign: Vec<f64>,
-}
-
-impl Quiet {
-    /// Waits until the machine is quiet, runs, and runs anew if it has not been quiet meanwhile.
-    fn run(&mut self, mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
-        loop {
-            while Instant::now() < self.until && foreign_share(|| thread::sleep(LOOK))?.1 > FOREIGN_MAX {}
-            let (figure, share) = foreign_share(&mut run)?;
-            if share <= FOREIGN_MAX || Instant::now() >= self.until {
-                self.foreign.push(share * 100.0);
-                return figure;
-            }
-        }
-    }
-}
-
-/// Does something that starts and awaits programs; tells the share of the CPUs' time that others took meanwhile.
-fn foreign_share<T>(run: impl FnOnce() -> T) -> Result<(T, f64)> {
-    let (times, own) = (cpu_times()?, own_ticks()?);
-    let done = run();
-    let (times_after, own_after) = (cpu_times()?, own_ticks()?);
-    let busy = (times_after.busy - times.busy) - (own_after - own);
-    // A single tick says nothing of a short run.
-    Ok((done, (busy / (times_after.all - times.all).max(TICKS_MIN)).max(0.0)))
-}
-
-/// What the programs that were awaited have taken of the CPUs, in ticks (USER_HZ is 100 on every architecture of ours).
-fn own_ticks() -> Result<f64> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let times = [usage.user_time(), usage.system_time()];
-    let micros = times.iter().map(|time| u64::try_from(time.num_microseconds()).unwrap_or(0)).sum();
-    Ok(Duration::from_micros(micros).as_secs_f64() * 100.0)
-}
-
-/// Times of all CPUs since the start, in ticks.
-struct CpuTimes {
-    busy: f64,
-    all: f64,
-}
-
-/// The first line of /proc/stat (proc_stat(5)): user, nice, system, idle, iowait, irq, softirq, steal; guests are in user.
-fn cpu_times() -> Result<CpuTimes> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let line = text.lines().next().context("an empty /proc/stat")?;
-    let times = line.split_whitespace().skip(1).take(8).map(str::parse);
-    let times = times.collect::<Result<Vec<f64>, _>>()?;
-    let idle: f64 = times.iter().skip(3).take(2).sum();
-    let all: f64 = times.iter().sum();
-    Ok(CpuTimes { busy: all - idle, all })
-}
-
-/// The kernel, and the CPUs.
-fn machine() -> String {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let cpus = read("/proc/cpuinfo");
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("CPUs");
-    let count = thread::available_parallelism().map_or(1, usize::from);
-    let model = model.trim_start_matches([' ', '\t', ':']);
-    format!("Linux {}, {count} x {model}", read("/proc/sys/kernel/osrelease").trim())
 }
 
 /// A control group that bounds the CPU time of what runs in it. Dropping it removes it.

@@ -399,3 +399,12 @@ pub const ATTACH_SECONDS_MAX: u64 = 366 * 24 * 3600;
 
 /// How often the engine is asked to detach until it hears.
 pub const DETACH_ASK_MS: u64 = 5;
+
+/// How long a program that took too long in a benchmark may take to clean up before it is killed.
+pub const BENCH_GRACE_MS: u64 = 2_000;
+
+/// Bytes of standard output that a benchmark keeps of a program, from the beginning on.
+pub const BENCH_OUTPUT_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of standard error that a benchmark keeps of a program, up to the end: the statistics are there.
+pub const BENCH_STDERR_BYTES_MAX: u64 = 1 << 16;

@@ -4,6 +4,7 @@
 //! and where, and nothing has been started then.
 
 mod attach;
+mod bench;
 mod doctor;
 mod explain;
 mod forward;
@@ -58,6 +59,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Check rule files, or show their rules in full
     Rules(rules::Rules),
+    /// Measure what creance costs on this machine
+    Bench(bench::Bench),
     /// Sleep until SIGTERM: the command of a container that only brings files along
     Pause(pause::Pause),
     /// Copy creance, and its plugin if it lies beside it, into a directory
@@ -116,7 +119,9 @@ fn printable(text: &str) -> String {
 
 /// Tells whether an error is about what the user gave, and not about what creance met.
 fn is_usage(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<run::UsageError>().is_some() || error.downcast_ref::<rules::BadRules>().is_some()
+    error.downcast_ref::<run::UsageError>().is_some()
+        || error.downcast_ref::<rules::BadRules>().is_some()
+        || error.downcast_ref::<bench::BenchError>().is_some()
 }
 
 /// Prints help and the version as they are, and bad input as one line.
@@ -145,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Rules(rules) => rules.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Pause(pause) => pause.run(),
         Command::Install(install) => install.run(),
     };

@@ -9,6 +9,7 @@ use crate::{
     counters::EngineCounters,
     engine::{Stage, choice::EngineKind},
     pipeline::Report,
+    sys::process::ResourceUsage,
 };
 
 /// The table, a line per figure. An audit shows what share of all calls each stage of the funnel lets through.
@@ -61,6 +62,10 @@ pub(super) fn render(report: &Report, watch: &Watch, is_audit: bool) -> String {
         let note = if filter.no_new_privs { " (setuid programs have no effect in the workload)" } else { "" };
         line("no_new_privs set", format!("{}{note}", yes(filter.no_new_privs)));
         line("listener held", yes(filter.has_listener).to_owned());
+    }
+    if let Some(usage) = ResourceUsage::of_this_process() {
+        line("CPU time, s", format!("{:.3}", usage.cpu.as_secs_f64()));
+        line("peak memory, KiB", usage.peak_kib.to_string());
     }
     text
 }

@@ -8,6 +8,7 @@ mod call_site;
 pub mod clock;
 pub mod copies;
 pub mod cpu;
+pub mod forks;
 pub mod futex;
 pub mod guard;
 pub mod hint;

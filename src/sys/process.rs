@@ -1,9 +1,20 @@
 //! Facts about a process that `/proc` tells by the attributes of its links, or not at all.
 #![expect(unsafe_code, reason = "prlimit(2) of another process and statx(2) have no safe wrapper")]
 
-use std::{fs::Metadata, io, mem::MaybeUninit, os::unix::fs::MetadataExt, ptr, time::SystemTime};
+use std::{
+    fs::Metadata,
+    io,
+    mem::MaybeUninit,
+    os::unix::fs::MetadataExt,
+    ptr,
+    time::{Duration, SystemTime},
+};
 
-use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    statfs::{OVERLAYFS_SUPER_MAGIC, statfs},
+    time::TimeValLike,
+};
 
 use super::{Pid, Tid, procfs};
 
@@ -136,6 +147,26 @@ pub fn fd_limit(pid: Pid) -> io::Result<u64> {
     }
     // SAFETY: its two fields are integers, for which the zeroes it began with are values as good as the kernel's.
     Ok(unsafe { limit.assume_init() }.rlim_cur)
+}
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceUsage {
+    /// CPU time of all its threads, in the kernel and out of it.
+    pub cpu: Duration,
+    /// Its largest memory, resident, in KiB.
+    pub peak_kib: u64,
+}
+
+impl ResourceUsage {
+    /// Of this process, without its children (getrusage(2)).
+    #[must_use]
+    pub fn of_this_process() -> Option<Self> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+        let times = [usage.user_time(), usage.system_time()];
+        let us = times.map(|time| u64::try_from(time.num_microseconds()).unwrap_or(0)).into_iter().sum();
+        Some(Self { cpu: Duration::from_micros(us), peak_kib: usage.max_rss().try_into().unwrap_or(0) })
+    }
 }
 
 /// Numbers of capabilities (linux/capability.h).

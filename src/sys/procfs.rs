@@ -195,6 +195,17 @@ pub fn status_before_wait(pid: Pid) -> Option<i32> {
     after_name.starts_with(['Z', 'X']).then_some(status)
 }
 
+/// CPU seconds that a process has used, without its children; told also of one that has ended and was not waited for. The
+/// kernel counts them in hundredths, whatever its own tick (USER_HZ).
+#[must_use]
+pub fn cpu_seconds(pid: Pid) -> Option<f64> {
+    let mut text = [0; limits::PROC_STAT_BYTES_MAX];
+    let after_name = stat_after_name(pid.leader(), &mut text)?;
+    // The fields `utime` and `stime`: the 14th and 15th (proc_pid_stat(5)), where the state is the 3rd.
+    let ticks = after_name.split_ascii_whitespace().skip(14 - 3).take(2).map(str::parse::<u32>);
+    Some(ticks.map(|ticks| ticks.map(f64::from)).sum::<Result<f64, _>>().ok()? / 100.0)
+}
+
 /// What stands in `/proc/TID/stat` behind the name; `None` if the thread is gone.
 fn stat_after_name(tid: Tid, text: &mut [u8; limits::PROC_STAT_BYTES_MAX]) -> Option<&str> {
     let (len, _) = read_text(tid, "stat", text).ok()?;

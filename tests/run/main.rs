@@ -8,6 +8,7 @@ mod support;
 
 mod arguments;
 mod attach;
+mod bench;
 mod consumer;
 mod doctor;
 mod engines;
