@@ -14,6 +14,7 @@ use creance::overhead::{
 
 use crate::{
     RULES, names,
+    scaling::IDS,
     servers::Load,
     ways::{self, Against, ENGINES, Interest, Rules},
 };
@@ -41,6 +42,7 @@ pub(crate) struct Given {
     against: Vec<Against>,
     rounds: Option<u32>,
     patience: Option<u64>,
+    curves: Option<Vec<String>>,
     report: Option<PathBuf>,
     render: Option<PathBuf>,
     rules: Rules,
@@ -58,6 +60,7 @@ impl Given {
             against: Vec::new(),
             rounds: None,
             patience: None,
+            curves: None,
             report: None,
             render: None,
             rules,
@@ -82,14 +85,18 @@ impl Given {
                 }
                 "--rounds" => given.rounds = Some(value()?.parse().context("--rounds")?),
                 "--patience" => given.patience = Some(value()?.parse().context("--patience")?),
+                "--curves" => given.curves = Some(list(&value()?)),
                 "--render" => given.render = Some(value()?.into()),
                 "--report" => given.report = Some(value()?.into()),
                 _ => bail!("not known: {word}"),
             }
         }
         ensure!(given.render.is_none() || given.report.is_some(), "--render needs --report DIR");
-        for name in &given.rows {
-            ensure!(names().contains(&name.as_str()), "no row {name}; there are {}", names().join(","));
+        for name in given.rows.iter().filter(|name| *name != "none") {
+            ensure!(names().contains(&name.as_str()), "no row {name}; there are none,{}", names().join(","));
+        }
+        for name in given.curves.iter().flatten().filter(|name| *name != "none") {
+            ensure!(IDS.contains(&name.as_str()), "no curve {name}; there are none,{}", IDS.join(","));
         }
         for name in &given.engines {
             ensure!(ENGINES.contains(&name.as_str()), "no engine {name}; there are {}", ENGINES.join(","));
@@ -104,6 +111,19 @@ impl Given {
             given.against = vec![Against::Strace];
         }
         Ok(given)
+    }
+
+    /// The curves that are wanted: all if all rows are.
+    pub(crate) fn curves(&self) -> Vec<&str> {
+        match &self.curves {
+            Some(names) => names.iter().map(String::as_str).filter(|name| *name != "none").collect(),
+            None if self.rows.is_empty() => IDS.to_vec(),
+            None => Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_quick(&self) -> bool {
+        self.is_quick
     }
 
     /// The names of the rows that are wanted.

@@ -3,20 +3,24 @@
 //!
 //! ```text
 //! CREANCE_FALCO_RULES='stable.yaml ...' cargo bench --bench overhead -- [--quick] [--rows NAME,...] [--engines NAME,...]
-//!     [--interests NAME,...] [--against NAME|NAME=TEMPLATE|none]... [--rounds N] [--patience SECONDS] [--report DIR]
+//!     [--interests NAME,...] [--against NAME|NAME=TEMPLATE|none]... [--rounds N] [--patience SECONDS]
+//!     [--curves NAME,...|none] [--report DIR]
 //! ```
 //!
 //! It prints a table, and writes the figures and the report into DIR, row by row; `--render FIGURES.json --report DIR` makes a
 //! report again from a file of figures. A run waits for a quiet machine for a bounded time; what others took of the CPUs is
-//! told. A row that the machine cannot make is left out with the reason, and so is a tracer that is missing. TEMPLATE is the
-//! command of any other tracer, with `{}` at its end for the workload's: `--against pdig='pdig -- {}'`.
+//! told. Curves are made if all rows are, or if they are named. A row that the machine cannot make is left out with the
+//! reason, and so is a tracer that is missing.
 
+#[path = "../../tests/support/fixture.rs"]
+mod fixture;
 mod given;
+mod scaling;
 mod scripts;
 mod servers;
 mod ways;
 
-use std::{env, fs, os::unix::process::CommandExt, path::Path, process::Command};
+use std::{env, os::unix::process::CommandExt, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use creance::overhead::{
@@ -25,6 +29,7 @@ use creance::overhead::{
     machine::today,
     micro,
     quiet::Quiet,
+    report,
     runs::are_there,
     table,
     turns::{Subject, Turns, Way},
@@ -32,6 +37,7 @@ use creance::overhead::{
 use tempfile::TempDir;
 
 use given::Given;
+use scaling::Scaling;
 use scripts::Script;
 use servers::Server;
 
@@ -48,9 +54,8 @@ fn main() -> Result<()> {
     }
     let given = Given::read()?;
     if let Some(file) = given.render() {
-        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        let figures = serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
-        return given.report().map_or(Ok(()), |directory| report(&figures, directory));
+        let figures = report::read(file)?;
+        return given.report().map_or(Ok(()), |directory| Ok(report::write(&figures, directory)?));
     }
     let ways = given.ways()?;
     let mut quiet = Quiet::new(given.patience());
@@ -69,7 +74,16 @@ fn main() -> Result<()> {
         figures.rows.push(row);
         figures.machine = Machine::here(quiet.foreign_percent());
         // A run may take an hour. What is there stays if it is interrupted.
-        given.report().map_or(Ok(()), |directory| report(&figures, directory))?;
+        given.report().map_or(Ok(()), |directory| report::write(&figures, directory))?;
+    }
+    if !given.curves().is_empty() {
+        let scaling = Scaling::new(CREANCE, fixture::fixture("stops"), given.is_quick());
+        let scaled = scaling.measure(&given.curves())?;
+        for reason in scaled.skipped {
+            eprintln!("left out: {reason}");
+        }
+        figures.curves = scaled.curves;
+        given.report().map_or(Ok(()), |directory| report::write(&figures, directory))?;
     }
     print!("{}", table::text(&figures));
     Ok(())
@@ -144,14 +158,4 @@ fn room() -> Result<TempDir> {
 /// Fails with the first program of the list that is missing.
 fn need(names: &[&str]) -> Result<()> {
     Ok(are_there(names, &env::var_os("PATH").unwrap_or_default())?)
-}
-
-/// Writes all that is told of a run.
-fn report(figures: &Figures, directory: &Path) -> Result<()> {
-    fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
-    let write = |name: &str, text: String| {
-        let path = directory.join(name);
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-    };
-    write("figures.json", serde_json::to_string_pretty(figures)? + "\n")
 }
