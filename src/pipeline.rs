@@ -82,6 +82,8 @@ pub struct Plan {
     pub workers: Option<u16>,
     /// For which calls the ptrace engine replaces arguments by copies.
     pub substitute: Substitute,
+    /// One of so many dropped calls is compared with its result: [`Setup::verify_share`].
+    pub verify_share: u32,
     /// What this process has of its guardian, if it has one.
     pub guarded: Option<Guarded>,
     /// How long one stop may be held for room in the ring.
@@ -219,9 +221,11 @@ pub fn capture<E: Engine>(
     destination: Destination<'_>,
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
-    let Plan { image, wanted, workers, substitute, guarded, hold_max } = plan;
-    let launch =
-        move |population| E::launch(&image, wanted, Setup { population, workers, substitute, guarded });
+    let Plan { image, wanted, workers, substitute, verify_share, guarded, hold_max } = plan;
+    let launch = move |population| {
+        let setup = Setup { population, workers, substitute, verify_share, guarded };
+        E::launch(&image, wanted, setup)
+    };
     capture_by(launch, hold_max, destination, on_start)
 }
 

@@ -72,6 +72,11 @@ pub(super) struct Run {
     #[arg(long, value_enum, default_value_t = Substituted::Auto, value_name = "POLICY")]
     substitute: Substituted,
 
+    /// Where another thread could change a path or address after it was looked at and no copy can be had, one of so many
+    /// dropped calls is compared with what it has used; 0 for none (notify engine)
+    #[arg(long, value_name = "N", default_value_t = limits::VERIFY_SHARE)]
+    verify_share: u32,
+
     /// How the workload is watched: by ptrace alone, or by seccomp notifications, which costs less but can fail a call with
     /// EINTR (creance doctor tells what is possible)
     #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE")]
@@ -218,8 +223,15 @@ impl Run {
         let hold_max = self.options.hold_max();
         let is_audit = wanted.is_audit();
         let substitute = self.substitute.into();
-        let plan =
-            Plan { image, wanted, workers: self.workers, substitute, guarded: Some(guarded), hold_max };
+        let plan = Plan {
+            image,
+            wanted,
+            workers: self.workers,
+            substitute,
+            verify_share: self.verify_share,
+            guarded: Some(guarded),
+            hold_max,
+        };
         let report = if self.has_reader() {
             let link = self.options.open_link()?;
             let supervisor =

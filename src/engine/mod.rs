@@ -15,6 +15,7 @@ mod recorder;
 pub mod snapshot;
 mod socket;
 pub(crate) mod told;
+mod truth;
 mod wanted;
 
 use std::{
@@ -84,6 +85,9 @@ pub struct Setup {
     pub workers: Option<u16>,
     /// For which calls the ptrace engine replaces arguments by copies.
     pub substitute: ptrace::Substitute,
+    /// One of so many calls that triage drops is followed by the notify engine, where another thread could have changed what
+    /// was looked at; 0 for none.
+    pub verify_share: u32,
     /// What this process has of its guardian, if it has one.
     pub guarded: Option<Guarded>,
 }

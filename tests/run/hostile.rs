@@ -34,7 +34,7 @@ impl Race {
         assert_eq!(capture.code(), 0, "{}", capture.finished.stderr);
         let lines = capture.finished.stdout().lines();
         let opened = lines.map(|line| {
-            let inode = line.parse::<u64>().ok();
+            let inode = line.split(' ').next().and_then(|inode| inode.parse::<u64>().ok());
             assert!([Some(ino_a), Some(ino_b)].contains(&inode), "neither of both: {line}");
             if inode == Some(ino_a) { 'a' } else { 'b' }
         });

@@ -24,6 +24,7 @@ mod losses;
 mod order;
 mod placement;
 mod programs;
+mod racing;
 mod signals;
 mod sockets;
 mod status;

@@ -41,6 +41,7 @@ pub(crate) fn capture(
         wanted,
         workers: None,
         substitute: Substitute::default(),
+        verify_share: 0,
         guarded: None,
         hold_max: HOLD_MAX,
     };
