@@ -56,15 +56,12 @@ fn race(flags: &[&str], more: &[&str]) -> Option<Vec<Open>> {
         opens.push(Open { opened, told: None, is_mismatch: false, is_changeable: false });
         times.push(ns.parse::<i64>().expect("a number"));
     }
-    for event in capture.events.iter().filter(|event| event.is_open()) {
-        let Some(name) = event.path("name").filter(|name| Path::new(name).parent() == Some(&path)) else {
-            continue;
-        };
+    for event in capture.events.iter().filter(|event| event.opens_in(&path)) {
         let entered = event.number("/enter_ns").expect("a time");
         let before = times.partition_point(|&time| time <= entered);
         let open = before.checked_sub(1).and_then(|at| opens.get_mut(at)).expect("it was made before");
         assert!(open.told.is_none(), "told twice: {event:?}");
-        open.told = name.chars().last();
+        open.told = event.path("name").and_then(|name| name.chars().last());
         open.is_mismatch = event.has_flag("mismatch");
         open.is_changeable = event.has_flag("changeable");
     }

@@ -12,6 +12,7 @@ use super::{
         capture::{Reader, has_copyable},
         recorder::{Recorder, call_header},
         socket::capture_socket,
+        truth::{self, Truth},
         wanted::Verdict,
     },
     PtraceEngine,
@@ -81,7 +82,7 @@ impl PtraceEngine {
             let flags = reader.capture(&mut captures);
             let is_relevant = verdict == Verdict::Kept || is_refused;
             let flags = if is_relevant { flags } else { flags.with(RecordFlags::IRRELEVANT) };
-            PendingCall { call: *call, enter_ns, flags, is_told: false, captures }
+            PendingCall { call: *call, enter_ns, flags, is_told: false, is_compared: false, captures }
         });
         self.counters.reads_failed += reader.unread();
         verdict.count(&mut self.counters);
@@ -110,6 +111,8 @@ impl PtraceEngine {
             if is_changeable {
                 pending.flags = pending.flags.with(RecordFlags::CHANGEABLE);
             }
+            let is_unguarded = is_changeable || self.tracees.spaces.is_unguarded(space);
+            pending.is_compared = is_unguarded && truth::is_comparable(call);
             self.tracees.enter(tid, pending);
         }
         let is_inside = self.tracees.phase(tid) == Some(Phase::Inside);
@@ -161,12 +164,29 @@ impl PtraceEngine {
         if let Some(fd) = socket_of(&pending.call, result) {
             pending.flags = pending.flags.with(capture_socket(tid, pid, fd, &mut pending.captures));
         }
+        if pending.is_compared {
+            self.compare(tid, pid, &mut pending, result);
+        }
         self.tell(pid, recorder);
         let header = RecordHeader { exit_ns: clock::wall_ns(), result, ..pending.header(tid, pid) };
         let resumed = self.resume(stop, (Resume::Free, 0), Stage::Kept, since);
         recorder.record(&header, &pending.captures);
         self.tracees.give_back(pending.captures);
         resumed
+    }
+
+    /// Compares what a call has used with what was read, while its thread stands still; its record shows what it used.
+    fn compare(&mut self, tid: Tid, pid: Pid, pending: &mut PendingCall, result: i64) {
+        self.counters.calls_compared += 1;
+        match truth::compare((tid, pid), &pending.call, pending.enter_ns, result, &pending.captures) {
+            Truth::AsRead | Truth::Unknown => {}
+            Truth::Unclear(_) => pending.flags = pending.flags.with(RecordFlags::CHANGEABLE),
+            Truth::Other(used) => {
+                self.counters.calls_mismatched += 1;
+                pending.flags = pending.flags.with(RecordFlags::MISMATCH);
+                self.tracees.give_back(std::mem::replace(&mut pending.captures, used));
+            }
+        }
     }
 
     /// Records a call that never returned.
