@@ -84,6 +84,8 @@ pub struct Plan {
     pub substitute: Substitute,
     /// One of so many dropped calls is compared with its result: [`Setup::verify_share`].
     pub verify_share: u32,
+    /// No filter is put on: [`Setup::is_unfiltered`].
+    pub is_unfiltered: bool,
     /// What this process has of its guardian, if it has one.
     pub guarded: Option<Guarded>,
     /// How long one stop may be held for room in the ring.
@@ -221,9 +223,9 @@ pub fn capture<E: Engine>(
     destination: Destination<'_>,
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
-    let Plan { image, wanted, workers, substitute, verify_share, guarded, hold_max } = plan;
+    let Plan { image, wanted, workers, substitute, verify_share, is_unfiltered, guarded, hold_max } = plan;
     let launch = move |population| {
-        let setup = Setup { population, workers, substitute, verify_share, guarded };
+        let setup = Setup { population, workers, substitute, verify_share, is_unfiltered, guarded };
         E::launch(&image, wanted, setup)
     };
     capture_by(launch, hold_max, destination, on_start)

@@ -77,6 +77,11 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", default_value_t = limits::VERIFY_SHARE)]
     verify_share: u32,
 
+    /// Put no filter on the workload, and so no no_new_privs: every call stops, which makes a busy workload several times
+    /// slower. Set-user-ID programs keep their privileges if creance has CAP_SYS_PTRACE (ptrace engine)
+    #[arg(long)]
+    no_filter: bool,
+
     /// How the workload is watched: by ptrace alone, or by seccomp notifications, which costs less but can fail a call with
     /// EINTR (creance doctor tells what is possible)
     #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE")]
@@ -215,6 +220,9 @@ impl Run {
         if may_place && ptrace::can_place() {
             wanted = wanted.with_placement();
         }
+        if self.no_filter {
+            self.tell_unfiltered();
+        }
         let board = Arc::clone(&guarded.board);
         let is_resumed = guarded.adopted.is_some();
         // A write beyond a limit on file sizes (setrlimit(2)) shall fail, not kill us and the workload with us.
@@ -229,6 +237,7 @@ impl Run {
             workers: self.workers,
             substitute,
             verify_share: self.verify_share,
+            is_unfiltered: self.no_filter,
             guarded: Some(guarded),
             hold_max,
         };
@@ -252,6 +261,19 @@ impl Run {
         Ok(exit(&report, &file))
     }
 
+    /// Says what it means to do without the filter.
+    fn tell_unfiltered(&self) {
+        let privileges = if process::has_capability(process::CAP_SYS_PTRACE) == Some(false) {
+            "without CAP_SYS_PTRACE set-user-ID programs and file capabilities have no effect all the same"
+        } else {
+            "set-user-ID programs and file capabilities keep their effect"
+        };
+        say(format_args!(
+            "--no-filter: every call of the workload stops twice, whether it matters or not, which takes some tens of \
+             microseconds each: expect a busy service to be several times slower; {privileges}"
+        ));
+    }
+
     /// The engine that was asked for, if it is possible here.
     fn watch(&self) -> anyhow::Result<Watch> {
         let engine = match self.engine {
@@ -261,7 +283,12 @@ impl Run {
         };
         match choose(
             &Probes::run(),
-            Requested { engine, is_audit: self.options.all, may_change_user: process::may_change_user() },
+            Requested {
+                engine,
+                is_audit: self.options.all,
+                is_unfiltered: self.no_filter,
+                may_change_user: process::may_change_user(),
+            },
         ) {
             Ok(choice) => Ok(Watch { choice, workers: self.workers }),
             Err(unavailable) if engine.is_some() => Err(UsageError::Engine(unavailable).into()),

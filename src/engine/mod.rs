@@ -88,6 +88,8 @@ pub struct Setup {
     /// One of so many calls that triage drops is followed by the notify engine, where another thread could have changed what
     /// was looked at; 0 for none.
     pub verify_share: u32,
+    /// No filter is put on the workload: each of its calls stops. Only the ptrace engine can do that.
+    pub is_unfiltered: bool,
     /// What this process has of its guardian, if it has one.
     pub guarded: Option<Guarded>,
 }

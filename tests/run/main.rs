@@ -23,6 +23,7 @@ mod link;
 mod losses;
 mod order;
 mod placement;
+mod privileges;
 mod programs;
 mod racing;
 mod signals;

@@ -42,6 +42,7 @@ pub(crate) fn capture(
         workers: None,
         substitute: Substitute::default(),
         verify_share: 0,
+        is_unfiltered: false,
         guarded: None,
         hold_max: HOLD_MAX,
     };

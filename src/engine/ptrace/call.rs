@@ -130,7 +130,8 @@ impl PtraceEngine {
         match begun {
             Ok(mut detour) => {
                 self.tracees.spaces.map(space, pid, &mut detour);
-                self.unserved.extend(detour.end());
+                let onward = if self.stops_at_every_call(tid) { Resume::ToExit } else { Resume::Free };
+                self.unserved.extend(detour.end(onward));
                 self.holds.note(Stage::Life, since);
                 None
             }

@@ -40,7 +40,7 @@ pub struct Detour {
 pub struct NotBegun(pub Stopped);
 
 impl Detour {
-    /// Begins one, at a [`StopKind::Seccomp`] of a call of the native ABI.
+    /// Begins one, at a [`StopKind::Seccomp`] of a call of the native ABI, or where that is about to begin.
     ///
     /// # Errors
     /// [`NotBegun`] if the thread does not stand behind an instruction that makes such a call, or the kernel refuses.
@@ -158,16 +158,16 @@ impl Detour {
         super::peek(self.tid, addr).ok().map(u64::from_ne_bytes)
     }
 
-    /// Lets the thread make its own call anew. What it stopped or ended for, if it was lost on the way.
+    /// Lets the thread make its own call anew, in the way `onward`. What it stopped or ended for, if it was lost on the way.
     #[must_use]
-    pub fn end(mut self) -> Option<Waited> {
+    pub fn end(mut self, onward: Resume) -> Option<Waited> {
         if let Some(stop) = self.stop.take() {
             let registers =
                 if self.is_at_entry { self.original } else { call_site::before_own_call(&self.original) };
             // If it is gone, its end will be reported.
             let _ = stop.set_registers(registers);
             let _ = stop.replace_signal_mask(self.mask);
-            let _ = stop.resume(Resume::Free, 0);
+            let _ = stop.resume(onward, 0);
         }
         self.lost
     }
