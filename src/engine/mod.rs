@@ -8,6 +8,7 @@ pub mod advice;
 mod calls;
 mod capture;
 pub mod choice;
+mod direct;
 pub mod notify;
 mod process;
 pub mod ptrace;

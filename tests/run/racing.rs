@@ -3,7 +3,10 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use crate::support::{Capture, IMPOSSIBLE, Workload, directory, fixture, has_program, skip};
+use crate::{
+    hostile::opens_in,
+    support::{Capture, IMPOSSIBLE, Workload, directory, fixture, has_program, skip},
+};
 
 /// Opens of a racing thread.
 const OPENS: usize = 2_000;
@@ -56,7 +59,7 @@ fn race(flags: &[&str], more: &[&str]) -> Option<Vec<Open>> {
         opens.push(Open { opened, told: None, is_mismatch: false, is_changeable: false });
         times.push(ns.parse::<i64>().expect("a number"));
     }
-    for event in capture.events.iter().filter(|event| event.opens_in(&path)) {
+    for event in capture.events.iter().filter(|event| opens_in(event, &path)) {
         let entered = event.number("/enter_ns").expect("a time");
         let before = times.partition_point(|&time| time <= entered);
         let open = before.checked_sub(1).and_then(|at| opens.get_mut(at)).expect("it was made before");

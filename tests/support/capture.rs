@@ -236,11 +236,6 @@ impl Event {
         OPENS.contains(&self.kind())
     }
 
-    /// Whether it opens what stands in a directory.
-    pub(crate) fn opens_in(&self, directory: &Path) -> bool {
-        self.is_open() && self.path("name").is_some_and(|name| Path::new(name).parent() == Some(directory))
-    }
-
     /// Whether it made a process or thread, rather than failed to.
     pub(crate) fn is_clone(&self) -> bool {
         CLONES.contains(&self.kind()) && self.number("/args/child_pid").is_some()

@@ -99,6 +99,17 @@ fn is_changeable<M: ProducerMemory>(shared: &Shared<M>, tid: Tid, pid: Pid, call
         || pointers(call).any(|address| procfs::is_shared_map(tid, address))
 }
 
+/// Whether somebody else can change the block of arguments that lies there.
+pub(super) fn is_block_changeable<M: ProducerMemory>(
+    shared: &Shared<M>,
+    tid: Tid,
+    block: RemoteAddr,
+) -> bool {
+    procfs::has_other_threads(tid)
+        || shared.book().shares_memory(process_of(tid))
+        || procfs::is_shared_map(tid, block)
+}
+
 /// Where the paths and addresses of a call are.
 fn pointers(call: &Call) -> impl Iterator<Item = RemoteAddr> {
     let arguments = abi::signature_of(call.abi, call.nr).map_or(&[][..], |signature| signature.arguments);

@@ -15,7 +15,7 @@ use super::{
     book::Sharing,
     follow::{Denied, End, Fork, follow, follow_fork, follow_through},
     shared::Shared,
-    verify::{Scrutiny, finding, scrutiny_of_dropped, scrutiny_of_kept},
+    verify::{Scrutiny, finding, is_block_changeable, scrutiny_of_dropped, scrutiny_of_kept},
 };
 use crate::{
     counters::EngineCounters,
@@ -26,6 +26,7 @@ use crate::{
             seen_clone_record, socket_of, waiting_socket,
         },
         capture::{Reader, Seen},
+        direct::Direct,
         process::{self, exec_record},
         recorder::call_header,
         socket::capture_socket,
@@ -182,10 +183,20 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
     /// A call that neither starts a program nor makes a process.
     fn call(&mut self, notification: Notification, since: Instant, scope: &'scope Scope<'scope, '_>) {
         let enter_ns = clock::wall_ns();
-        let (tid, call, shared) = (notification.tid, notification.call, self.shared);
+        let (tid, shared) = (notification.tid, self.shared);
+        let direct = Direct::of(tid, &notification.call);
+        let is_block_changeable =
+            direct.is_some_and(|direct| direct.has_block && is_block_changeable(shared, tid, direct.block));
+        // From here on it is the call that it stands for. Only the kernel's number of the notification counts.
+        let call = direct.map_or(notification.call, |direct| direct.call);
+        let notification = Notification { call, ..notification };
         let name = || shared.book().name(tid);
         let mut reader = Reader::new(tid, &call, &mut self.seen).with_name(&name);
-        let verdict = shared.wanted.judge(&call, &mut reader);
+        let verdict = if is_block_changeable {
+            shared.wanted.judge_number(&call)
+        } else {
+            shared.wanted.judge(&call, &mut reader)
+        };
         let mut scrutiny = match verdict {
             Verdict::Dropped => scrutiny_of_dropped(shared, &mut self.draws, tid, &call),
             _ => Scrutiny::No,
@@ -197,7 +208,11 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         }
         let mut captures = std::mem::replace(&mut self.captures, CaptureBuffer::with_capacity(0));
         captures.clear();
-        let flags = reader.capture(&mut captures);
+        let mut flags = reader.capture(&mut captures);
+        if is_block_changeable {
+            flags = flags.with(RecordFlags::CHANGEABLE);
+            self.done.counters.calls_changeable += 1;
+        }
         let unread = reader.unread();
         self.count(verdict, unread);
         if !self.shared.listener.is_waiting(notification.id) {

@@ -10,6 +10,7 @@ use super::{
         Stage,
         calls::{CLONE_UNTRACED, is_exec, is_untraced_clone, name_of, socket_of},
         capture::{Reader, has_copyable},
+        direct::Direct,
         recorder::{Recorder, call_header},
         socket::capture_socket,
         truth::{self, Truth},
@@ -51,9 +52,18 @@ impl PtraceEngine {
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
         let space = self.tracees.space(tid);
+        let direct = Direct::of(tid, call);
+        let call = direct.as_ref().map_or(call, |direct| &direct.call);
+        // The kernel reads the block of its arguments again.
+        let is_block_changeable =
+            direct.is_some_and(|direct| direct.has_block) && self.tracees.spaces.has_racer(space);
         let is_looked_at = !self.is_launching && has_copyable(call);
         let mut need = if is_looked_at { self.tracees.spaces.need(space) } else { Need::No };
         let mut stop = stop;
+        if need != Need::No && call.abi != Abi::NATIVE {
+            // A copy would lie where its pointers do not reach.
+            need = Need::Refused;
+        }
         if need == Need::Detour {
             match self.detour(stop, since) {
                 Some(stays) => stop = stays,
@@ -74,6 +84,7 @@ impl PtraceEngine {
         } else {
             self.wanted.judge(call, &mut reader)
         };
+        let verdict = if is_block_changeable { self.wanted.judge_number(call) } else { verdict };
         // Its flags cannot be changed where they lie in memory.
         let is_refused = is_untraced && (call.abi == Abi::I386 || name_of(call) == Some("clone3"));
         let is_recorded = self.wanted.is_recorded(call, verdict) || is_refused;
@@ -96,7 +107,7 @@ impl PtraceEngine {
             Need::Refused if reader.copied().next().is_some() => Replaced::Refused,
             _ => Replaced::Nothing,
         };
-        let is_changeable = matches!(replaced, Replaced::Refused);
+        let is_changeable = is_block_changeable || matches!(replaced, Replaced::Refused);
         self.counters.calls_changeable += u64::from(is_changeable);
         if let Replaced::Done(restore) = replaced {
             self.counters.calls_replaced += 1;
