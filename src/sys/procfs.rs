@@ -184,10 +184,10 @@ pub fn has_other_threads(tid: Tid) -> bool {
     metadata(tid, "task").map_or(true, |tasks| tasks.nlink() > 3)
 }
 
-/// Whether memory of a thread is mapped in a way that other processes may see and change: `/proc/TID/maps`. What cannot be
-/// read is.
+/// Whether other processes may change memory of a thread: it is shared, or shows a file (`/proc/TID/maps`), which a private
+/// mapping does too until it is written to. What cannot be read may be changed.
 #[must_use]
-pub fn is_shared_map(tid: Tid, address: RemoteAddr) -> bool {
+pub fn is_open_to_others(tid: Tid, address: RemoteAddr) -> bool {
     let Ok(maps) = open(tid, "maps") else { return true };
     let lines = BufReader::new(maps).lines().take(limits::MAPS_MAX);
     let mut found = lines.map_while(Result::ok).filter_map(|line| {
@@ -195,7 +195,9 @@ pub fn is_shared_map(tid: Tid, address: RemoteAddr) -> bool {
         let (start, end) = range.split_once('-')?;
         let number = |text| u64::from_str_radix(text, 16).ok();
         let is_there = (number(start)?..number(end)?).contains(&address.0);
-        is_there.then(|| rest.as_bytes().get(3) == Some(&b's'))
+        // The inode is the fourth of what is left (proc_pid_maps(5)).
+        let has_file = rest.split_ascii_whitespace().nth(3) != Some("0");
+        is_there.then(|| rest.as_bytes().get(3) == Some(&b's') || has_file)
     });
     found.next().unwrap_or(false)
 }
@@ -339,16 +341,19 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_shared_is_told_from_the_rest() {
+    fn memory_that_others_can_change_is_told_from_the_rest() {
         let tid = Tid(nix::unistd::gettid().as_raw());
         let own = Box::new(7_u64);
-        assert!(!is_shared_map(tid, RemoteAddr(std::ptr::from_ref(&*own).addr() as u64)));
-        assert!(!is_shared_map(tid, RemoteAddr(8)));
+        assert!(!is_open_to_others(tid, RemoteAddr(std::ptr::from_ref(&*own).addr() as u64)));
+        assert!(!is_open_to_others(tid, RemoteAddr(8)));
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let is_shared = |line: &&str| line.split(' ').nth(1).is_some_and(|how| how.ends_with('s'));
-        for line in maps.lines().filter(is_shared) {
+        let is_open = |line: &&str| {
+            line.split(' ').nth(1).is_some_and(|how| how.ends_with('s')) || line.contains(".so")
+        };
+        assert!(maps.lines().any(|line| is_open(&line)));
+        for line in maps.lines().filter(is_open) {
             let start = u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
-            assert!(is_shared_map(tid, RemoteAddr(start)), "{line}");
+            assert!(is_open_to_others(tid, RemoteAddr(start)), "{line}");
         }
     }
 

@@ -78,6 +78,7 @@ pub(super) fn scrutiny_of_dropped<M: ProducerMemory>(
 /// How a call is looked at that is kept.
 pub(super) fn scrutiny_of_kept<M: ProducerMemory>(
     shared: &Shared<M>,
+    draws: &mut Draws,
     (tid, pid): (Tid, Pid),
     call: &Call,
 ) -> Scrutiny {
@@ -85,7 +86,11 @@ pub(super) fn scrutiny_of_kept<M: ProducerMemory>(
         return Scrutiny::Suspect;
     }
     let is_compared = shared.verify_share != 0 && truth::is_comparable(call);
-    if is_compared && is_changeable(shared, tid, pid, call) { Scrutiny::Compared } else { Scrutiny::No }
+    let is_seen = || procfs::has_other_threads(tid) || shared.book().shares_memory(pid);
+    // To look at its maps takes longer than the call.
+    let is_found =
+        |draws: &mut Draws| draws.is_drawn(shared.verify_share) && is_changeable(shared, tid, pid, call);
+    if is_compared && (is_seen() || is_found(draws)) { Scrutiny::Compared } else { Scrutiny::No }
 }
 
 fn process_of(tid: Tid) -> Pid {
@@ -96,7 +101,7 @@ fn process_of(tid: Tid) -> Pid {
 fn is_changeable<M: ProducerMemory>(shared: &Shared<M>, tid: Tid, pid: Pid, call: &Call) -> bool {
     procfs::has_other_threads(tid)
         || shared.book().shares_memory(pid)
-        || pointers(call).any(|address| procfs::is_shared_map(tid, address))
+        || pointers(call).any(|address| procfs::is_open_to_others(tid, address))
 }
 
 /// Whether somebody else can change the block of arguments that lies there.
@@ -107,7 +112,7 @@ pub(super) fn is_block_changeable<M: ProducerMemory>(
 ) -> bool {
     procfs::has_other_threads(tid)
         || shared.book().shares_memory(process_of(tid))
-        || procfs::is_shared_map(tid, block)
+        || procfs::is_open_to_others(tid, block)
 }
 
 /// Where the paths and addresses of a call are.

@@ -185,14 +185,16 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         let enter_ns = clock::wall_ns();
         let (tid, shared) = (notification.tid, self.shared);
         let direct = Direct::of(tid, &notification.call);
-        let is_block_changeable =
-            direct.is_some_and(|direct| direct.has_block && is_block_changeable(shared, tid, direct.block));
+        let is_block_changeable = direct
+            .and_then(|direct| direct.block)
+            .is_some_and(|block| is_block_changeable(shared, tid, block));
+        let is_block_unread = direct.is_some_and(|direct| direct.is_unread);
         // From here on it is the call that it stands for. Only the kernel's number of the notification counts.
         let call = direct.map_or(notification.call, |direct| direct.call);
         let notification = Notification { call, ..notification };
         let name = || shared.book().name(tid);
         let mut reader = Reader::new(tid, &call, &mut self.seen).with_name(&name);
-        let verdict = if is_block_changeable {
+        let verdict = if is_block_changeable || is_block_unread {
             shared.wanted.judge_number(&call)
         } else {
             shared.wanted.judge(&call, &mut reader)
@@ -213,6 +215,9 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             flags = flags.with(RecordFlags::CHANGEABLE);
             self.done.counters.calls_changeable += 1;
         }
+        if is_block_unread {
+            flags = flags.with(RecordFlags::MEMORY_UNREADABLE);
+        }
         let unread = reader.unread();
         self.count(verdict, unread);
         if !self.shared.listener.is_waiting(notification.id) {
@@ -223,7 +228,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         }
         let pid = self.shared.book().enter(tid);
         if verdict == Verdict::Kept {
-            scrutiny = scrutiny_of_kept(shared, (tid, pid), &call);
+            scrutiny = scrutiny_of_kept(shared, &mut self.draws, (tid, pid), &call);
         }
         let kept = Kept { notification, since, enter_ns, flags, pid, captures, verdict, scrutiny };
         if asks_for_tracer(&call) || self.shared.false_starts.times(tid) >= limits::FALSE_STARTS_MAX {

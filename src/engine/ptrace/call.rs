@@ -56,7 +56,8 @@ impl PtraceEngine {
         let call = direct.as_ref().map_or(call, |direct| &direct.call);
         // The kernel reads the block of its arguments again.
         let is_block_changeable =
-            direct.is_some_and(|direct| direct.has_block) && self.tracees.spaces.has_racer(space);
+            direct.is_some_and(|direct| direct.block.is_some()) && self.tracees.spaces.has_racer(space);
+        let is_block_unread = direct.is_some_and(|direct| direct.is_unread);
         let is_looked_at = !self.is_launching && has_copyable(call);
         let mut need = if is_looked_at { self.tracees.spaces.need(space) } else { Need::No };
         let mut stop = stop;
@@ -84,13 +85,17 @@ impl PtraceEngine {
         } else {
             self.wanted.judge(call, &mut reader)
         };
-        let verdict = if is_block_changeable { self.wanted.judge_number(call) } else { verdict };
+        let is_block_certain = !is_block_changeable && !is_block_unread;
+        let verdict = if !is_block_certain { self.wanted.judge_number(call) } else { verdict };
         // Its flags cannot be changed where they lie in memory.
         let is_refused = is_untraced && (call.abi == Abi::I386 || name_of(call) == Some("clone3"));
         let is_recorded = self.wanted.is_recorded(call, verdict) || is_refused;
         let pending = is_recorded.then(|| {
             let mut captures = self.tracees.take_buffer();
-            let flags = reader.capture(&mut captures);
+            let mut flags = reader.capture(&mut captures);
+            if is_block_unread {
+                flags = flags.with(RecordFlags::MEMORY_UNREADABLE);
+            }
             let is_relevant = verdict == Verdict::Kept || is_refused;
             let flags = if is_relevant { flags } else { flags.with(RecordFlags::IRRELEVANT) };
             PendingCall { call: *call, enter_ns, flags, is_told: false, is_compared: false, captures }
