@@ -143,12 +143,32 @@ impl From<Substituted> for Substitute {
 
 /// How long the workload is held for a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
+pub(super) enum Wait {
     Seconds(u64),
     Forever,
 }
 
-fn parse_wait(text: &str) -> Result<Wait, String> {
+impl Wait {
+    /// Waits until a consumer is there, or `is_over`, or the time is up, of which it says what comes of that.
+    pub(super) fn hold(self, link: &Link, mut is_over: impl FnMut() -> bool, then: &str) {
+        let bound = match self {
+            Self::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+            Self::Forever => None,
+        };
+        let mut was_over = false;
+        let is_there = link.wait_consumer(bound, || {
+            was_over = is_over();
+            was_over
+        });
+        if !is_there && !was_over {
+            let seconds = bound.unwrap_or_default().as_secs();
+            let socket = link.path().display();
+            say(format_args!("no consumer has connected to {socket} in {seconds} s: {then}"));
+        }
+    }
+}
+
+pub(super) fn parse_wait(text: &str) -> Result<Wait, String> {
     match text {
         "forever" => Ok(Wait::Forever),
         _ => text.parse().map(Wait::Seconds).map_err(|_| "expected a number of seconds or 'forever'".into()),
@@ -310,22 +330,12 @@ impl Run {
     /// Holds on until a consumer is there, if that is wanted; gives the signal that ended the wait, if one did.
     fn wait_consumer(&self, link: &Link, forwarder: &mut Forwarder) -> Option<i32> {
         let wait = self.consumer.as_ref().map(|_| Wait::Seconds(limits::CONSUMER_WAIT_S));
-        let bound = match self.wait_consumer.or(wait)? {
-            Wait::Seconds(seconds) => Some(Duration::from_secs(seconds)),
-            Wait::Forever => None,
-        };
         let mut signal = None;
-        let is_there = link.wait_consumer(bound, || {
+        let is_asked = || {
             signal = forwarder.asked_to_end();
             signal.is_some()
-        });
-        if !is_there && signal.is_none() {
-            let seconds = bound.unwrap_or_default().as_secs();
-            let socket = link.path().display();
-            say(format_args!(
-                "no consumer has connected to {socket} in {seconds} s: the workload starts without"
-            ));
-        }
+        };
+        self.wait_consumer.or(wait)?.hold(link, is_asked, "the workload starts without");
         signal
     }
 }
