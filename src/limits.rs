@@ -160,8 +160,8 @@ pub const DETOUR_STOPS_MAX: u32 = 16;
 /// How long a call on a detour is awaited before the thread is interrupted.
 pub const DETOUR_MS_MAX: u64 = 50;
 
-/// Times that it is interrupted before it is given up.
-pub const DETOUR_INTERRUPTIONS_MAX: u32 = 20;
+/// Times that it is interrupted before the engine sees to others again. It is set back when it stops at last.
+pub const DETOUR_INTERRUPTIONS_MAX: u32 = 4;
 
 /// Bytes of `/proc/PID/maps` in which a mapping of ours is looked for.
 pub const MAPS_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -9,6 +9,7 @@ mod support;
 mod arguments;
 mod attach;
 mod consumer;
+mod detours;
 mod doctor;
 mod engines;
 mod first_process;

@@ -27,7 +27,7 @@ use crate::{
     ring::ProducerMemory,
     sys::{
         Pid, Tid, clock,
-        ptrace::{Call, Detour, NotBegun, PtraceError, Resume, Stopped},
+        ptrace::{Call, Detour, Ended, NotBegun, PtraceError, Resume, StopKind, Stopped},
     },
 };
 
@@ -147,7 +147,11 @@ impl PtraceEngine {
             Ok(mut detour) => {
                 self.tracees.spaces.map(space, pid, &mut detour);
                 let onward = if self.stops_at_every_call(tid) { Resume::ToExit } else { Resume::Free };
-                self.unserved.extend(detour.end(onward));
+                match detour.end(onward) {
+                    Ended::Back => {}
+                    Ended::Lost(waited) => self.unserved.push(waited),
+                    Ended::Late(late) => drop(self.late.insert(tid, late)),
+                }
                 self.holds.note(Stage::Life, since);
                 None
             }
@@ -156,6 +160,28 @@ impl PtraceEngine {
                 Some(stop)
             }
         }
+    }
+
+    /// A thread stops that has not come back from its detour in time. Gives the stop back if it says more than that.
+    pub(super) fn bring_back(&mut self, stop: Stopped, kind: StopKind) -> Option<Stopped> {
+        let tid = stop.tid();
+        let Some(late) = self.late.remove(&tid) else { return Some(stop) };
+        if kind == StopKind::Exec {
+            // It is another thread, which has taken its id.
+            return Some(stop);
+        }
+        let how = if late.set_back(&stop, kind) {
+            if self.stops_at_every_call(tid) { Resume::ToExit } else { Resume::Free }
+        } else {
+            self.late.insert(tid, late);
+            Resume::ToExit
+        };
+        if !matches!(kind, StopKind::Seccomp | StopKind::SyscallExit) {
+            return Some(stop);
+        }
+        // If it is gone, its end will be reported.
+        let _ = stop.resume(how, 0);
+        None
     }
 
     /// A call has returned.

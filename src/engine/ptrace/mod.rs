@@ -19,7 +19,7 @@ mod target;
 mod tracees;
 mod waiting;
 
-use std::{os::fd::OwnedFd, time::Instant};
+use std::{collections::HashMap, os::fd::OwnedFd, time::Instant};
 
 use self::{
     attach::Attachment,
@@ -53,7 +53,7 @@ use crate::{
         launch::{Child, FilterState, Image, Listening},
         process::share_memory,
         procfs,
-        ptrace::{self, Call, PtraceError, Resume, StopKind, Stopped, Waited},
+        ptrace::{self, Call, Late, PtraceError, Resume, StopKind, Stopped, Waited},
     },
 };
 
@@ -92,6 +92,8 @@ pub struct PtraceEngine {
     pair: Option<Pair>,
     /// What threads stopped or ended for while they were on a detour.
     unserved: Vec<Waited>,
+    /// Threads that have not come back from a detour. Nearly always there are none.
+    late: HashMap<Tid, Late>,
 }
 
 impl Engine for PtraceEngine {
@@ -189,6 +191,7 @@ impl PtraceEngine {
             holds: Holds::default(),
             seen: Seen::new(),
             unserved: Vec::new(),
+            late: HashMap::new(),
             exec_captures: CaptureBuffer::with_capacity(
                 limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
             ),
@@ -235,6 +238,8 @@ impl PtraceEngine {
         match waited.unwrap_or(Waited::NoTracees) {
             Waited::Stopped(stop, kind) => {
                 self.counters.stops += 1;
+                let stop = if self.late.is_empty() { Some(stop) } else { self.bring_back(stop, kind) };
+                let Some(stop) = stop else { return };
                 if self.is_unfiltered {
                     stop.keep_its_calls();
                 }
@@ -247,6 +252,7 @@ impl PtraceEngine {
                 }
             }
             Waited::Ended(tid, status) => {
+                self.late.remove(&tid);
                 self.end(tid, status, recorder);
                 self.attended_end(tid, recorder);
             }
