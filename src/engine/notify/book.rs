@@ -180,13 +180,13 @@ impl<M: ProducerMemory> Book<M> {
     }
 
     /// The process of a thread that waits in a call, of which a record will be written: it and the thread are told of
-    /// before, and its end after [`Self::leave`].
-    pub(super) fn enter(&mut self, tid: Tid) -> Pid {
-        let pid = self.process_of(tid);
+    /// before, and its end after [`Self::leave`]. `None` if the thread is gone.
+    pub(super) fn enter(&mut self, tid: Tid) -> Option<Pid> {
+        let pid = self.process_of(tid)?;
         if let Some(process) = self.people.processes.get_mut(&pid) {
             process.in_flight += 1;
         }
-        pid
+        Some(pid)
     }
 
     /// The record has been written.
@@ -198,12 +198,12 @@ impl<M: ProducerMemory> Book<M> {
         }
     }
 
-    fn process_of(&mut self, tid: Tid) -> Pid {
+    fn process_of(&mut self, tid: Tid) -> Option<Pid> {
         let as_process = Pid(tid.0);
         if let Some(process) = self.people.processes.get(&as_process) {
             if process.owns_its_id() {
                 self.tell_unseen_program(as_process);
-                return as_process;
+                return Some(as_process);
             }
             self.end(as_process, None);
         }
@@ -211,11 +211,15 @@ impl<M: ProducerMemory> Book<M> {
             let is_known = self.people.processes.get(&pid).is_some_and(Process::owns_its_id);
             if is_known && signal::has_thread(pid, tid) {
                 self.tell_unseen_program(pid);
-                return pid;
+                return Some(pid);
             }
             self.end_thread(tid, pid);
         }
         let (pid, parent) = process_and_parent(tid);
+        // Of one that is gone its process is not known either, and it must not be told as one.
+        if parent == Pid(0) && !signal::exists(tid) {
+            return None;
+        }
         if self.people.processes.get(&pid).is_some_and(|process| !process.owns_its_id()) {
             self.end(pid, None);
         }
@@ -229,7 +233,7 @@ impl<M: ProducerMemory> Book<M> {
                 process.threads.push(tid);
             }
         }
-        pid
+        Some(pid)
     }
 
     /// Tells of a thread or process whose creation nobody saw.

@@ -226,7 +226,11 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             self.captures = captures;
             return;
         }
-        let pid = self.shared.book().enter(tid);
+        let Some(pid) = self.shared.book().enter(tid) else {
+            self.done.counters.tracees_gone += 1;
+            self.captures = captures;
+            return;
+        };
         if verdict == Verdict::Kept {
             scrutiny = scrutiny_of_kept(shared, &mut self.draws, (tid, pid), &call);
         }
@@ -300,7 +304,11 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             self.captures = captures;
             return;
         }
-        let pid = shared.book().enter(tid);
+        let Some(pid) = shared.book().enter(tid) else {
+            self.done.counters.tracees_gone += 1;
+            self.captures = captures;
+            return;
+        };
         let scrutiny = Scrutiny::No;
         let kept =
             Kept { notification: *notification, since, enter_ns, flags, pid, captures, verdict, scrutiny };
@@ -369,7 +377,10 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         if is_thread || !shared.listener.is_waiting(notification.id) {
             return self.let_go(notification, since);
         }
-        let pid = shared.book().enter(tid);
+        let Some(pid) = shared.book().enter(tid) else {
+            self.done.counters.tracees_gone += 1;
+            return;
+        };
         self.begin_wait();
         let captures = CaptureBuffer::with_capacity(0);
         let mut kept = Kept {
