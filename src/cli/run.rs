@@ -244,6 +244,7 @@ impl Run {
             self.tell_unfiltered();
         }
         let board = Arc::clone(&guarded.board);
+        let front = guarded.front.clone();
         let is_resumed = guarded.adopted.is_some();
         // A write beyond a limit on file sizes (setrlimit(2)) shall fail, not kill us and the workload with us.
         signal::ignore(libc::SIGXFSZ);
@@ -277,6 +278,9 @@ impl Run {
             capture(plan, Destination::Sink(sink.as_mut(), self.options.ring_bytes), &watch, forwarder)?
         };
         board.set_stage(Stage::Over);
+        // It may have stopped with the workload a moment before that ended, and nobody is left then who would continue it.
+        front.root_goes_on();
+        front.urge_on();
         self.options.tell_end(&report, &watch, is_audit);
         Ok(exit(&report, &file))
     }

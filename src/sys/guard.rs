@@ -151,7 +151,12 @@ impl Board {
     fn note_root_goes_on(&self) -> bool {
         let before = self.0.root_stop.load(Ordering::SeqCst);
         self.0.root_stop.store(before & !SIGNAL_BITS, Ordering::SeqCst);
-        before & SIGNAL_BITS != 0
+        let is_new = before & SIGNAL_BITS != 0;
+        if is_new {
+            // A guardian that was continued together with it has not heard of that stop, and must not pass over the next.
+            self.0.is_following.store(false, Ordering::SeqCst);
+        }
+        is_new
     }
 
     /// The stop of the guardian, if it is stopped or about to be.
@@ -335,10 +340,13 @@ mod tests {
     fn a_stop_is_told_once_until_the_root_goes_on() {
         let board = Board::new().unwrap();
         assert_eq!(board.root_stop(), None);
+        board.0.is_following.store(true, Ordering::SeqCst);
+        assert!(!board.note_root_goes_on(), "it has not been stopped yet");
         assert!(board.note_root_stopped(libc::SIGTSTP));
         assert!(!board.note_root_stopped(libc::SIGSTOP));
         assert_eq!(board.root_stop(), Some(RootStop { number: 1, signal: libc::SIGTSTP }));
         assert!(board.note_root_goes_on() && !board.note_root_goes_on());
+        assert!(!board.take_following(), "that stop is over");
         assert_eq!(board.root_stop(), None);
         assert!(board.note_root_stopped(libc::SIGSTOP));
         assert_eq!(board.root_stop(), Some(RootStop { number: 2, signal: libc::SIGSTOP }));
