@@ -164,7 +164,7 @@ impl Detour {
         let Some(stop) = self.stop.take() else {
             return match self.lost {
                 Some(waited) => Ended::Lost(waited),
-                None => Ended::Late(Late { original: self.original, mask: self.mask }),
+                None => Ended::Late(Late { original: Box::new(self.original), mask: self.mask }),
             };
         };
         if self.is_at_entry {
@@ -193,7 +193,7 @@ pub enum Ended {
 /// What a thread is set back to that does not come back from its detour in time.
 #[derive(Debug)]
 pub struct Late {
-    original: libc::user_regs_struct,
+    original: Box<libc::user_regs_struct>,
     mask: u64,
 }
 
