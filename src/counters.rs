@@ -32,6 +32,10 @@ pub struct EngineCounters {
     pub calls_replaced: u64,
     /// Calls whose arguments another thread could change after they were read.
     pub calls_changeable: u64,
+    /// Calls of which was compared what they used with what had been read.
+    pub calls_compared: u64,
+    /// Calls that used something else.
+    pub calls_mismatched: u64,
 }
 
 impl EngineCounters {
@@ -52,6 +56,8 @@ impl EngineCounters {
             calls_unfollowed,
             calls_replaced,
             calls_changeable,
+            calls_compared,
+            calls_mismatched,
         } = other;
         self.stops += *stops;
         self.calls_trapped += *calls_trapped;
@@ -67,6 +73,8 @@ impl EngineCounters {
         self.calls_unfollowed += *calls_unfollowed;
         self.calls_replaced += *calls_replaced;
         self.calls_changeable += *calls_changeable;
+        self.calls_compared += *calls_compared;
+        self.calls_mismatched += *calls_mismatched;
     }
 
     /// Notes whether a thread was gone when it was asked something.

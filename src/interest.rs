@@ -449,6 +449,12 @@ fn is_i386_kin(name: &str, wanted: &str) -> bool {
         // The socket calls of old came through this one; which of them it is stands in a register.
         "socketcall" => SOCKET_CALLS.contains(&wanted),
         "ipc" => IPC_CALLS.contains(&wanted),
+        // The other way round: each is told as the call that it stands for, of which accept(2) has none of its own.
+        _ if wanted == "socketcall" => SOCKET_CALLS.contains(&name),
+        _ if wanted == "ipc" => IPC_CALLS.contains(&name),
+        "accept4" => wanted == "accept",
+        "sendto" => wanted == "send",
+        "recvfrom" => wanted == "recv",
         "umount" => wanted == "umount2",
         "waitpid" => wanted == "wait4",
         "mmap2" => wanted == "mmap",
@@ -534,7 +540,9 @@ mod tests {
         let interest = Interest::of_names(&["openat", "openat", "socketcall"]).unwrap();
         assert!(is_named_wanted(&interest, Abi::NATIVE, "openat"));
         assert!(is_named_wanted(&interest, Abi::I386, "socketcall"));
-        assert!(!is_named_wanted(&interest, Abi::I386, "socket"));
+        // It is told as what it stands for.
+        assert!(is_named_wanted(&interest, Abi::I386, "socket"));
+        assert!(!is_named_wanted(&interest, Abi::NATIVE, "socket"));
     }
 
     #[test]

@@ -95,6 +95,15 @@ pub const NEW_TRACEE_HOLD_MS_MAX: u64 = 20;
 /// threads.
 pub const BLOCKED_CALLS_MAX: usize = 256;
 
+/// One of so many calls that triage drops is compared with what it has used, where it can have been deceived.
+pub const VERIFY_SHARE: u32 = 64;
+
+/// Lines of `/proc/PID/maps` that are looked at: more maps than Linux allows without being told to.
+pub const MAPS_MAX: usize = 65_536;
+
+/// Processes that wait in vfork(2), each for the next, of which it is known that they share their memory.
+pub const SHARING_CHAIN_MAX: usize = 16;
+
 /// How often a guardian that is to go on is continued, a millisecond apart, before it is left to itself.
 pub const URGES_MAX: u32 = 10_000;
 
@@ -170,8 +179,8 @@ pub const DETOUR_STOPS_MAX: u32 = 16;
 /// How long a call on a detour is awaited before the thread is interrupted.
 pub const DETOUR_MS_MAX: u64 = 50;
 
-/// Times that it is interrupted before it is given up.
-pub const DETOUR_INTERRUPTIONS_MAX: u32 = 20;
+/// Times that it is interrupted before the engine sees to others again. It is set back when it stops at last.
+pub const DETOUR_INTERRUPTIONS_MAX: u32 = 4;
 
 /// Bytes of `/proc/PID/maps` in which a mapping of ours is looked for.
 pub const MAPS_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -82,6 +82,10 @@ pub struct Plan {
     pub workers: Option<u16>,
     /// For which calls the ptrace engine replaces arguments by copies.
     pub substitute: Substitute,
+    /// One of so many dropped calls is compared with its result: [`Setup::verify_share`].
+    pub verify_share: u32,
+    /// No filter is put on: [`Setup::is_unfiltered`].
+    pub is_unfiltered: bool,
     /// What this process has of its guardian, if it has one.
     pub guarded: Option<Guarded>,
     /// How long one stop may be held for room in the ring.
@@ -219,9 +223,11 @@ pub fn capture<E: Engine>(
     destination: Destination<'_>,
     on_start: impl FnOnce(Pid),
 ) -> Result<Report, PipelineError> {
-    let Plan { image, wanted, workers, substitute, guarded, hold_max } = plan;
-    let launch =
-        move |population| E::launch(&image, wanted, Setup { population, workers, substitute, guarded });
+    let Plan { image, wanted, workers, substitute, verify_share, is_unfiltered, guarded, hold_max } = plan;
+    let launch = move |population| {
+        let setup = Setup { population, workers, substitute, verify_share, is_unfiltered, guarded };
+        E::launch(&image, wanted, setup)
+    };
     capture_by(launch, hold_max, destination, on_start)
 }
 

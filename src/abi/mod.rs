@@ -4,10 +4,12 @@
 //! Falco's where Falco has an event for the call, else those of the man page.
 
 mod flags;
+mod multiplexed;
 mod numbers;
 mod signatures;
 
 pub use flags::{FlagSet, FlagWords, errno_name, signal_name};
+pub use multiplexed::{BLOCK_WORDS_MAX, Multiplexed};
 pub use numbers::{names, nearest_name, number, number_name};
 pub use signatures::{Argument, ArgumentKind, Signature, signature, signature_of};
 

@@ -10,12 +10,15 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
 
 use super::{
     end_by,
     options::Options,
-    run::{UsageError, Watch},
+    run::{UsageError, Wait, Watch, parse_wait},
     say,
 };
 use crate::{
@@ -24,7 +27,7 @@ use crate::{
         ptrace::{self, Answer, Note, Release, Target},
     },
     limits,
-    pipeline::{self, AttachPlan, Destination, PipelineError},
+    pipeline::{self, AttachPlan, Destination, Link, PipelineError},
     sys::{Pid, hint, signal},
 };
 
@@ -52,6 +55,10 @@ pub(super) struct Attach {
     #[arg(long, value_name = "SECONDS", value_parser = parse_duration)]
     duration: Option<Duration>,
 
+    /// Attach only when Falco is connected, for which it is waited so many seconds at most or 'forever' (default: 0)
+    #[arg(long, value_name = "SECONDS", value_parser = parse_wait, requires = "link")]
+    wait_consumer: Option<Wait>,
+
     /// The process, as this PID namespace numbers it
     #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pid: i32,
@@ -71,7 +78,7 @@ impl Attach {
         let mut wanted = self.options.wanted()?;
         self.options.check_ring()?;
         // Without the filter the process shall outlive us, whatever we had done to its CPUs.
-        if self.inject_filter && ptrace::can_place() {
+        if self.inject_filter && ptrace::can_place(false) {
             wanted = wanted.with_placement();
         }
         let is_audit = wanted.is_audit();
@@ -98,6 +105,9 @@ impl Attach {
         let on_start = |_| left = leave();
         let report = if self.options.link.is_some() {
             let link = self.options.open_link()?;
+            if let Some(wait) = self.wait_consumer {
+                hold(wait, &link, signals)?;
+            }
             pipeline::attach(plan, Destination::Link(&link), on_start)
         } else {
             let mut sink = self.options.sink(false)?;
@@ -114,6 +124,22 @@ impl Attach {
         self.options.tell_end(&report, &Watch { choice, workers: None }, is_audit);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Waits for a consumer. A signal ends that, and creance: nothing has been done yet.
+fn hold(wait: Wait, link: &Link, signals: SigSet) -> anyhow::Result<()> {
+    let asking = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .context("waiting for signals")?;
+    let mut asks = None;
+    let is_asked = || {
+        asks = asking.read_signal().ok().flatten().and_then(|asks| i32::try_from(asks.ssi_signo).ok());
+        asks.is_some()
+    };
+    wait.hold(link, is_asked, "creance attaches without");
+    if let Some(asks) = asks {
+        end_by(asks);
+    }
+    Ok(())
 }
 
 /// Has the process left at a signal, or after some time. A second signal ends creance at once.

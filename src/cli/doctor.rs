@@ -49,7 +49,12 @@ impl Doctor {
             budget: CpuBudget::of_this_process(),
             choice: choose(
                 &probes,
-                Requested { engine: None, is_audit: false, may_change_user: process::may_change_user() },
+                Requested {
+                    engine: None,
+                    is_audit: false,
+                    is_unfiltered: false,
+                    may_change_user: process::may_change_user(),
+                },
             ),
             probes,
         };

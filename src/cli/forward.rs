@@ -196,6 +196,8 @@ impl Forwarder {
             }
             if looked.elapsed() >= Duration::from_millis(limits::GUARDIAN_LOOK_MS.into()) {
                 looked = Instant::now();
+                // While a call of its first thread is followed nobody is told of its stop (`do_notify_parent_cldstop`).
+                self.look_at_root(root);
                 let is_stopped = is_guarded && self.front.is_stopped_by_others();
                 // Seen twice: when a whole group is continued, the guardian comes a moment later than we do.
                 if is_stopped && was_stopped {

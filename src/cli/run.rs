@@ -72,6 +72,16 @@ pub(super) struct Run {
     #[arg(long, value_enum, default_value_t = Substituted::Auto, value_name = "POLICY")]
     substitute: Substituted,
 
+    /// Where another thread could change a path or address after it was looked at and no copy can be had, one of so many
+    /// dropped calls is compared with what it has used; 0 for none (notify engine)
+    #[arg(long, value_name = "N", default_value_t = limits::VERIFY_SHARE)]
+    verify_share: u32,
+
+    /// Put no filter on the workload, and so no no_new_privs: every call stops, which makes a busy workload several times
+    /// slower. Set-user-ID programs keep their privileges if creance has CAP_SYS_PTRACE (ptrace engine)
+    #[arg(long)]
+    no_filter: bool,
+
     /// How the workload is watched: by ptrace alone, or by seccomp notifications, which costs less but can fail a call with
     /// EINTR (creance doctor tells what is possible)
     #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE")]
@@ -133,12 +143,32 @@ impl From<Substituted> for Substitute {
 
 /// How long the workload is held for a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
+pub(super) enum Wait {
     Seconds(u64),
     Forever,
 }
 
-fn parse_wait(text: &str) -> Result<Wait, String> {
+impl Wait {
+    /// Waits until a consumer is there, or `is_over`, or the time is up, of which it says what comes of that.
+    pub(super) fn hold(self, link: &Link, mut is_over: impl FnMut() -> bool, then: &str) {
+        let bound = match self {
+            Self::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+            Self::Forever => None,
+        };
+        let mut was_over = false;
+        let is_there = link.wait_consumer(bound, || {
+            was_over = is_over();
+            was_over
+        });
+        if !is_there && !was_over {
+            let seconds = bound.unwrap_or_default().as_secs();
+            let socket = link.path().display();
+            say(format_args!("no consumer has connected to {socket} in {seconds} s: {then}"));
+        }
+    }
+}
+
+pub(super) fn parse_wait(text: &str) -> Result<Wait, String> {
     match text {
         "forever" => Ok(Wait::Forever),
         _ => text.parse().map(Wait::Seconds).map_err(|_| "expected a number of seconds or 'forever'".into()),
@@ -207,10 +237,14 @@ impl Run {
         }
         // Only this engine chooses CPUs.
         let may_place = is_ptrace && self.placement == Placement::Auto;
-        if may_place && ptrace::can_place() {
+        if may_place && ptrace::can_place(self.no_filter) {
             wanted = wanted.with_placement();
         }
+        if self.no_filter {
+            self.tell_unfiltered();
+        }
         let board = Arc::clone(&guarded.board);
+        let front = guarded.front.clone();
         let is_resumed = guarded.adopted.is_some();
         // A write beyond a limit on file sizes (setrlimit(2)) shall fail, not kill us and the workload with us.
         signal::ignore(libc::SIGXFSZ);
@@ -218,8 +252,16 @@ impl Run {
         let hold_max = self.options.hold_max();
         let is_audit = wanted.is_audit();
         let substitute = self.substitute.into();
-        let plan =
-            Plan { image, wanted, workers: self.workers, substitute, guarded: Some(guarded), hold_max };
+        let plan = Plan {
+            image,
+            wanted,
+            workers: self.workers,
+            substitute,
+            verify_share: self.verify_share,
+            is_unfiltered: self.no_filter,
+            guarded: Some(guarded),
+            hold_max,
+        };
         let report = if self.has_reader() {
             let link = self.options.open_link()?;
             let supervisor =
@@ -236,8 +278,24 @@ impl Run {
             capture(plan, Destination::Sink(sink.as_mut(), self.options.ring_bytes), &watch, forwarder)?
         };
         board.set_stage(Stage::Over);
+        // It may have stopped with the workload a moment before that ended, and nobody is left then who would continue it.
+        front.root_goes_on();
+        front.urge_on();
         self.options.tell_end(&report, &watch, is_audit);
         Ok(exit(&report, &file))
+    }
+
+    /// Says what it means to do without the filter.
+    fn tell_unfiltered(&self) {
+        let privileges = if process::has_capability(process::CAP_SYS_PTRACE) == Some(false) {
+            "without CAP_SYS_PTRACE set-user-ID programs and file capabilities have no effect all the same"
+        } else {
+            "set-user-ID programs and file capabilities keep their effect"
+        };
+        say(format_args!(
+            "--no-filter: every call of the workload stops twice, whether it matters or not, which takes some tens of \
+             microseconds each: expect a busy service to be several times slower; {privileges}"
+        ));
     }
 
     /// The engine that was asked for, if it is possible here.
@@ -249,7 +307,12 @@ impl Run {
         };
         match choose(
             &Probes::run(),
-            Requested { engine, is_audit: self.options.all, may_change_user: process::may_change_user() },
+            Requested {
+                engine,
+                is_audit: self.options.all,
+                is_unfiltered: self.no_filter,
+                may_change_user: process::may_change_user(),
+            },
         ) {
             Ok(choice) => Ok(Watch { choice, workers: self.workers }),
             Err(unavailable) if engine.is_some() => Err(UsageError::Engine(unavailable).into()),
@@ -271,22 +334,12 @@ impl Run {
     /// Holds on until a consumer is there, if that is wanted; gives the signal that ended the wait, if one did.
     fn wait_consumer(&self, link: &Link, forwarder: &mut Forwarder) -> Option<i32> {
         let wait = self.consumer.as_ref().map(|_| Wait::Seconds(limits::CONSUMER_WAIT_S));
-        let bound = match self.wait_consumer.or(wait)? {
-            Wait::Seconds(seconds) => Some(Duration::from_secs(seconds)),
-            Wait::Forever => None,
-        };
         let mut signal = None;
-        let is_there = link.wait_consumer(bound, || {
+        let is_asked = || {
             signal = forwarder.asked_to_end();
             signal.is_some()
-        });
-        if !is_there && signal.is_none() {
-            let seconds = bound.unwrap_or_default().as_secs();
-            let socket = link.path().display();
-            say(format_args!(
-                "no consumer has connected to {socket} in {seconds} s: the workload starts without"
-            ));
-        }
+        };
+        self.wait_consumer.or(wait)?.hold(link, is_asked, "the workload starts without");
         signal
     }
 }

@@ -57,6 +57,8 @@ pub(super) fn render(report: &Report, watch: &Watch, is_audit: bool) -> String {
     line("calls not followed", engine.calls_unfollowed.to_string());
     line("calls on copies", engine.calls_replaced.to_string());
     line("calls changeable", engine.calls_changeable.to_string());
+    line("calls compared", engine.calls_compared.to_string());
+    line("calls mismatched", engine.calls_mismatched.to_string());
     if let Some(filter) = report.outcome.filter {
         let yes = |is: bool| if is { "yes" } else { "no" };
         let note = if filter.no_new_privs { " (setuid programs have no effect in the workload)" } else { "" };

@@ -85,9 +85,9 @@ impl<'a> Event<'a> {
     }
 
     /// The same claims in words: `no_result`, `memory_unreadable`, `thread`, `from_child`, `captures_dropped`,
-    /// `socket_unknown`, `irrelevant`, `unfollowed`, `changeable`.
+    /// `socket_unknown`, `irrelevant`, `unfollowed`, `changeable`, `mismatch`.
     pub fn flag_words(&self) -> impl Iterator<Item = &'static str> {
-        const WORDS: [(RecordFlags, &str); 9] = [
+        const WORDS: [(RecordFlags, &str); 10] = [
             (RecordFlags::NO_RESULT, "no_result"),
             (RecordFlags::MEMORY_UNREADABLE, "memory_unreadable"),
             (RecordFlags::THREAD, "thread"),
@@ -97,6 +97,7 @@ impl<'a> Event<'a> {
             (RecordFlags::IRRELEVANT, "irrelevant"),
             (RecordFlags::UNFOLLOWED, "unfollowed"),
             (RecordFlags::CHANGEABLE, "changeable"),
+            (RecordFlags::MISMATCH, "mismatch"),
         ];
         let flags = self.flags();
         WORDS.into_iter().filter_map(move |(flag, word)| flags.contains(flag).then_some(word))

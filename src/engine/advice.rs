@@ -50,7 +50,9 @@ pub const fn change(probe: Probe) -> &'static str {
         Probe::Filter => {
             "permit seccomp(2) in the container's seccomp profile, on a kernel with CONFIG_SECCOMP_FILTER"
         }
-        Probe::FilterKeepsPrivileges => "add CAP_SYS_ADMIN, if the workload needs setuid programs",
+        Probe::FilterKeepsPrivileges => {
+            "add CAP_SYS_ADMIN, if the workload needs setuid programs (or CAP_SYS_PTRACE, and --no-filter)"
+        }
         Probe::Listener => {
             "EBUSY means that the container's runtime holds one: remove SCMP_ACT_NOTIFY from its seccomp profile; else take \
              a newer kernel"

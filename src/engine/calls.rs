@@ -220,7 +220,7 @@ pub(super) fn waiting_socket(call: &Call) -> Option<i32> {
 }
 
 /// What the kernel sees of an `int` argument.
-fn low_int(value: u64) -> i32 {
+pub(super) fn low_int(value: u64) -> i32 {
     u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX).cast_signed()
 }
 

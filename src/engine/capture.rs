@@ -40,14 +40,11 @@ pub(crate) enum Copied<'a> {
     Uncertain,
 }
 
-/// Whether a call has arguments that point to what can be replaced by a copy: see [`Reader::copied`].
+/// Whether a call has arguments that point to what could be replaced by a copy, if it is one of the native ABI: see
+/// [`Reader::copied`].
 pub(crate) fn has_copyable(call: &Call) -> bool {
     let arguments = abi::signature_of(call.abi, call.nr).map_or(&[][..], |signature| signature.arguments);
-    call.abi == Abi::NATIVE
-        && arguments
-            .iter()
-            .zip(call.arguments)
-            .any(|(argument, value)| value != 0 && is_copyable(argument.kind))
+    arguments.iter().zip(call.arguments).any(|(argument, value)| value != 0 && is_copyable(argument.kind))
 }
 
 const fn is_copyable(kind: ArgumentKind) -> bool {

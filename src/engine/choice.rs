@@ -22,6 +22,9 @@ const NOTIFY_NEEDS: [Probe; 6] = [
 const PTRACE_NEEDS: [Probe; 5] =
     [Probe::Filter, Probe::Seize, Probe::Trace, Probe::SyscallInfo, Probe::MemfdSeals];
 
+/// What it cannot do without where every call stops because there is no filter.
+const UNFILTERED_NEEDS: [Probe; 3] = [Probe::Seize, Probe::SyscallInfo, Probe::MemfdSeals];
+
 /// An engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineKind {
@@ -49,6 +52,8 @@ pub struct Requested {
     pub engine: Option<EngineKind>,
     /// Every call is trapped and followed to its result, for which the notify engine would attach to its thread each time.
     pub is_audit: bool,
+    /// No filter is put on the workload.
+    pub is_unfiltered: bool,
     /// The workload may change its user: we run as root, or it may start setuid programs.
     pub may_change_user: bool,
 }
@@ -60,6 +65,8 @@ pub enum Obstacle {
     Machine(Probe, Answer),
     /// Every call is to be trapped: see [`Requested::is_audit`].
     Audit,
+    /// No filter is to be put on, and it is the filter that notifies: see [`Requested::is_unfiltered`].
+    Unfiltered,
     /// A signal that comes before a worker has received a call cuts the call short in the kernel, which starts it again
     /// only if the signal's handler was set with `SA_RESTART`: else it fails with EINTR, as it never would natively.
     Signals,
@@ -103,7 +110,11 @@ pub struct Unavailable {
 /// [`Unavailable`] if the engine that was asked for is impossible, or all are.
 pub fn choose(probes: &Probes, requested: Requested) -> Result<Choice, Unavailable> {
     let in_the_way = |engine| match engine {
+        EngineKind::Notify if requested.is_unfiltered => vec![Obstacle::Unfiltered],
         EngineKind::Notify if requested.is_audit => vec![Obstacle::Audit],
+        EngineKind::Ptrace if requested.is_unfiltered => {
+            missing(probes, &UNFILTERED_NEEDS, |answer| matches!(answer, Answer::No(_)))
+        }
         EngineKind::Notify => missing(probes, &NOTIFY_NEEDS, |answer| answer != Answer::Yes),
         EngineKind::Ptrace => missing(probes, &PTRACE_NEEDS, |answer| matches!(answer, Answer::No(_))),
     };
@@ -150,6 +161,7 @@ impl fmt::Display for Obstacle {
                 }
             }
             Self::Audit => f.write_str("where every call is followed, a standing tracer is cheaper"),
+            Self::Unfiltered => f.write_str("it is the filter that tells it of calls"),
             Self::Signals => f.write_str(
                 "a signal whose handler has no SA_RESTART could fail a trapped call under it (EINTR)",
             ),
@@ -184,6 +196,7 @@ impl fmt::Display for Unavailable {
         match self.obstacles.first() {
             Some(Obstacle::Machine(probe, _)) => write!(f, "; {}", change(*probe)),
             Some(Obstacle::Audit) => f.write_str("; use --engine ptrace or leave out --all"),
+            Some(Obstacle::Unfiltered) => f.write_str("; use --engine ptrace or leave out --no-filter"),
             Some(Obstacle::Signals | Obstacle::Users) | None => f.write_str("; use --engine auto"),
         }
     }
@@ -204,7 +217,8 @@ mod tests {
 
     use super::*;
 
-    const AUTO: Requested = Requested { engine: None, is_audit: false, may_change_user: false };
+    const AUTO: Requested =
+        Requested { engine: None, is_audit: false, is_unfiltered: false, may_change_user: false };
 
     /// A machine that permits everything but these.
     fn machine_without(refused: &[(Probe, Answer)]) -> Probes {
@@ -263,6 +277,17 @@ mod tests {
         let error = choose(&probes, asked).unwrap_err();
         assert_eq!(error.obstacles, [Obstacle::Audit]);
         assert!(error.to_string().contains("leave out --all"), "{error}");
+    }
+
+    #[test]
+    fn without_a_filter_none_is_needed_and_notify_is_refused() {
+        let probes = machine_without(&[no(Probe::Filter), no(Probe::Listener), no(Probe::Trace)]);
+        let unfiltered = Requested { is_unfiltered: true, ..AUTO };
+        assert_eq!(choose(&probes, unfiltered).unwrap().engine, EngineKind::Ptrace);
+        let asked = Requested { engine: Some(EngineKind::Notify), ..unfiltered };
+        let error = choose(&machine_without(&[]), asked).unwrap_err();
+        assert_eq!(error.obstacles, [Obstacle::Unfiltered]);
+        assert!(error.to_string().contains("leave out --no-filter"), "{error}");
     }
 
     #[test]

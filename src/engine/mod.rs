@@ -8,6 +8,7 @@ pub mod advice;
 mod calls;
 mod capture;
 pub mod choice;
+mod direct;
 pub mod notify;
 mod process;
 pub mod ptrace;
@@ -15,6 +16,7 @@ mod recorder;
 pub mod snapshot;
 mod socket;
 pub(crate) mod told;
+mod truth;
 mod wanted;
 
 use std::{
@@ -84,6 +86,11 @@ pub struct Setup {
     pub workers: Option<u16>,
     /// For which calls the ptrace engine replaces arguments by copies.
     pub substitute: ptrace::Substitute,
+    /// One of so many calls that triage drops is followed by the notify engine, where another thread could have changed what
+    /// was looked at; 0 for none.
+    pub verify_share: u32,
+    /// No filter is put on the workload: each of its calls stops. Only the ptrace engine can do that.
+    pub is_unfiltered: bool,
     /// What this process has of its guardian, if it has one.
     pub guarded: Option<Guarded>,
 }

@@ -160,6 +160,12 @@ impl Wanted {
         }
     }
 
+    /// Judges a call by its number alone, because nothing else of it is certain.
+    pub(super) fn judge_number(&self, call: &Call) -> Verdict {
+        let is_wanted = self.interest.is_wanted(call.abi, call.nr);
+        if is_wanted { Verdict::Kept } else { Verdict::NumberUnwanted }
+    }
+
     /// Judges a call by its number and its registers; `None` if it passes.
     fn judge_registers(&self, call: &Call) -> Option<Verdict> {
         // The filter has tested the registers of native calls, and passes on all others. What is trapped for placement it

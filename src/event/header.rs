@@ -184,6 +184,9 @@ impl RecordFlags {
     pub const UNFOLLOWED: Self = Self(1 << 7);
     /// Another thread could have changed what the arguments point to after it was read, and the kernel have used that.
     pub const CHANGEABLE: Self = Self(1 << 8);
+    /// The kernel used something else than what the arguments pointed to when they were looked at. The captures show what
+    /// it used.
+    pub const MISMATCH: Self = Self(1 << 9);
 
     /// Whether every bit of `other` is set.
     #[must_use]

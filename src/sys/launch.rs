@@ -104,7 +104,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Clones the child. It has the signal mask and the dispositions that this process began with,
+    /// Clones the child. Without instructions it puts no filter on itself. It has the signal mask and the dispositions that this process began with,
     /// waits until [`Self::open_gate`], and is killed if the calling thread ends before.
     ///
     /// # Errors
@@ -252,7 +252,9 @@ fn become_workload(
         let _ = futex::wait(&answer.gate, GATE_SHUT, Duration::from_millis(limits::LAUNCH_MS_MAX));
     }
     signal::set_parent_death_signal(0);
-    if let Err(errno) = install(filter, listening, answer) {
+    if filter.len > 0
+        && let Err(errno) = install(filter, listening, answer)
+    {
         answer.errno.store(errno, Ordering::Relaxed);
         // Release: pairs with the Acquire in `failure`.
         answer.stage.store(STAGE_FILTER_FAILED, Ordering::Release);

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     ffi::{CStr, OsStr},
     fs::{self, File, Metadata},
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     iter,
     ops::Range,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -14,7 +14,7 @@ use std::{
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Pid, Tid};
+use super::{Pid, RemoteAddr, Tid};
 use crate::limits;
 
 /// Opens the file `/proc/ID/NAME` for reading.
@@ -176,6 +176,32 @@ pub fn birth(tid: Tid) -> Option<Birth> {
     })
 }
 
+/// Whether a thread is not the only one of its process: `/proc/TID/task` has a link for each (proc(5)). A process that cannot
+/// be asked has others.
+#[must_use]
+pub fn has_other_threads(tid: Tid) -> bool {
+    // Two links are those of any directory.
+    metadata(tid, "task").map_or(true, |tasks| tasks.nlink() > 3)
+}
+
+/// Whether other processes may change memory of a thread: it is shared, or shows a file (`/proc/TID/maps`), which a private
+/// mapping does too until it is written to. What cannot be read may be changed.
+#[must_use]
+pub fn is_open_to_others(tid: Tid, address: RemoteAddr) -> bool {
+    let Ok(maps) = open(tid, "maps") else { return true };
+    let lines = BufReader::new(maps).lines().take(limits::MAPS_MAX);
+    let mut found = lines.map_while(Result::ok).filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        let is_there = (number(start)?..number(end)?).contains(&address.0);
+        // The inode is the fourth of what is left (proc_pid_maps(5)).
+        let has_file = rest.split_ascii_whitespace().nth(3) != Some("0");
+        is_there.then(|| rest.as_bytes().get(3) == Some(&b's') || has_file)
+    });
+    found.next().unwrap_or(false)
+}
+
 /// The threads of a process; none if it is gone.
 #[must_use]
 pub fn threads(pid: Pid) -> Vec<Tid> {
@@ -323,6 +349,32 @@ mod tests {
         for stat in ["", "1 (a) S", "1 (a ) b) S 1", &format!("1 (a) S{}", " 0".repeat(49))] {
             assert_eq!(program_strings(stat.as_bytes()), None, "{stat}");
         }
+    }
+
+    #[test]
+    fn memory_that_others_can_change_is_told_from_the_rest() {
+        let tid = Tid(nix::unistd::gettid().as_raw());
+        let own = Box::new(7_u64);
+        assert!(!is_open_to_others(tid, RemoteAddr(std::ptr::from_ref(&*own).addr() as u64)));
+        assert!(!is_open_to_others(tid, RemoteAddr(8)));
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let is_open = |line: &&str| {
+            line.split(' ').nth(1).is_some_and(|how| how.ends_with('s')) || line.contains(".so")
+        };
+        assert!(maps.lines().any(|line| is_open(&line)));
+        for line in maps.lines().filter(is_open) {
+            let start = u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
+            assert!(is_open_to_others(tid, RemoteAddr(start)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_not_alone_is_told() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || ended.recv());
+        assert!(has_other_threads(Tid(nix::unistd::gettid().as_raw())));
+        drop(end);
+        assert!(other.join().unwrap().is_err());
     }
 
     #[test]

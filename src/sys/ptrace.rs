@@ -11,7 +11,7 @@ use std::{cell::Cell, io, mem, ptr};
 
 use nix::errno::Errno;
 
-pub use detour::{CAN_SET_ARGUMENTS, Detour, NotBegun};
+pub use detour::{CAN_SET_ARGUMENTS, Detour, Ended, Late, NotBegun};
 
 use super::{Pid, RemoteAddr, Tid};
 use crate::abi::{Abi, SyscallNr};

@@ -106,6 +106,15 @@ pub fn has_thread(pid: Pid, tid: Tid) -> bool {
     found == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
+/// Whether there is a thread of this id now, of whatever process.
+#[must_use]
+pub fn exists(tid: Tid) -> bool {
+    // SAFETY: tkill takes integers, and signal 0 is none.
+    let found = unsafe { libc::syscall(libc::SYS_tkill, tid.0, 0) };
+    // EPERM is about a thread that is there.
+    found == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
 /// Sends a signal to a process group; tells whether there was one to send it to.
 #[must_use]
 pub fn send_to_group(group: Pid, signal: i32) -> bool {

@@ -5,16 +5,24 @@ use std::{
     fmt::Debug,
     fs,
     io::{BufRead, BufReader, Read, Write},
+    os::unix::fs::PermissionsExt as _,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
 
-use creance::sys::{Pid, signal::PidFd};
+use creance::{
+    event::RecordKind,
+    sys::{Pid, signal::PidFd},
+};
 use tempfile::NamedTempFile;
 
-use crate::support::{CREANCE, Event, LIMIT, creance, fixture, fixture_with, skip};
+use crate::support::{
+    CREANCE, Event, LIMIT, Workload,
+    consumer::{Consumer, Told, check_numbers},
+    creance, directory, fixture, fixture_with, has_program, skip,
+};
 
 /// A program that runs, with a line to it and lines from it. It is killed when it is dropped.
 struct Running {
@@ -339,6 +347,95 @@ fn what_cannot_be_attached_to_is_refused_with_the_reason() {
     refused(target.pid(), "is traced already, by engine (");
     attached.detach();
     assert_eq!(status(target.pid(), "TracerPid:"), "0");
+}
+
+#[test]
+fn a_consumer_that_is_waited_for_is_told_of_the_process_and_of_all_that_it_does_from_then_on() {
+    let (_held, path) = directory();
+    let mut target = Running::start(["sh", "-c", "read line; cat /etc/hostname; exit 3"], false);
+    let words = ["attach", "--wait-consumer", "forever", "--link"].map(OsString::from);
+    let words = [CREANCE.into()]
+        .into_iter()
+        .chain(words)
+        .chain([path.clone().into(), target.pid().to_string().into()]);
+    let creance = Running::start(words, true);
+    let mut consumer = Consumer::connect(&path);
+    // Nothing was attached to before.
+    let first = creance.line();
+    if first.contains("ptrace_scope") {
+        return skip(&first);
+    }
+    assert!(first.contains("attached to 1 thread"), "{first}");
+    target.say("go");
+    assert_eq!(target.finish().0, 3);
+    let told = consumer.rest();
+    assert_eq!(check_numbers(&told, 0), 0);
+    let process = |told: &Told| (told.kind == RecordKind::Process).then(|| told.text.clone());
+    assert_eq!(told.iter().find_map(process).as_deref(), told.first().map(|first| &*first.text));
+    assert!(told.iter().any(|told| told.kind == RecordKind::Process && told.text == "sh"), "{told:?}");
+    assert!(told.iter().any(|told| told.kind == RecordKind::Exec && told.text == "cat"), "{told:?}");
+    assert!(
+        told.iter().any(|told| told.kind == RecordKind::Syscall && told.text == "/etc/hostname"),
+        "{told:?}"
+    );
+    assert_eq!(creance.finish().0, 0);
+}
+
+#[test]
+fn while_a_consumer_is_waited_for_nothing_is_attached_to_and_a_signal_ends_creance() {
+    let (_held, path) = directory();
+    let target = Running::fixture(&["threads", "3"]);
+    let words = ["attach", "--wait-consumer", "forever", "--link"].map(OsString::from);
+    let words = [CREANCE.into()]
+        .into_iter()
+        .chain(words)
+        .chain([path.clone().into(), target.pid().to_string().into()]);
+    let creance = Running::start(words, true);
+    until(true, || fs::read_dir(&path).unwrap().count() > 0);
+    assert_eq!(status(target.pid(), "TracerPid:"), "0");
+    creance.signal(libc::SIGTERM);
+    assert_eq!(creance.finish().0, -libc::SIGTERM);
+    assert_eq!(status(target.pid(), "TracerPid:"), "0");
+}
+
+/// Runs words as a user who is nobody; `None` if that cannot be.
+fn as_nobody<'w>(words: impl IntoIterator<Item = &'w str>) -> Option<Vec<String>> {
+    if !nix::unistd::geteuid().is_root() || !has_program("setpriv") {
+        skip("root and setpriv are needed");
+        return None;
+    }
+    let drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    Some(drop.into_iter().chain(words).map(str::to_owned).collect())
+}
+
+#[test]
+fn what_is_said_of_missing_rights_is_what_is_missing() {
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let scope = scope.trim().parse::<u32>().unwrap_or(0);
+    let refused = |pid: i32, why: &str| {
+        let pid = pid.to_string();
+        let words = as_nobody([CREANCE, "attach", "--output", "null", &pid]);
+        let finished = Workload::new(words.unwrap_or_default()).natively();
+        assert_eq!(finished.status.code(), Some(2), "{}", finished.stderr);
+        let by_yama = ["ptrace_scope is 1", "ptrace_scope is 2", "ptrace_scope is 3"];
+        let why = scope.checked_sub(1).and_then(|index| by_yama.get(index as usize)).unwrap_or(&why);
+        assert!(finished.stderr.contains(why), "{why}: {}", finished.stderr);
+    };
+    let (_held, path) = directory();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = path.join("secret");
+    fs::copy(fixture("secret"), &program).unwrap();
+    let Some(help) = as_nobody([CREANCE, "--version"]) else { return };
+    if !Workload::new(help).natively().status.success() {
+        return skip("a plain user cannot run the program under test");
+    }
+    let secret = as_nobody([program.to_str().unwrap()]).unwrap();
+    let (others, secret) = (Running::start(["cat"], false), Running::start(secret, false));
+    secret.wait_for("ready");
+    if scope != 1 {
+        refused(others.pid(), "it is another user's: be that user, or have CAP_SYS_PTRACE");
+    }
+    refused(secret.pid(), "it is not dumpable, as after setuid, or has capabilities that creance lacks");
 }
 
 #[test]

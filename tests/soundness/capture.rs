@@ -41,6 +41,8 @@ pub(crate) fn capture(
         wanted,
         workers: None,
         substitute: Substitute::default(),
+        verify_share: 0,
+        is_unfiltered: false,
         guarded: None,
         hold_max: HOLD_MAX,
     };

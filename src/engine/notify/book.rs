@@ -43,6 +43,12 @@ struct Process {
     is_program_unseen: bool,
     /// The name by which readers know its program, and each of its threads.
     name: Option<ToldName>,
+    /// Another process shares its memory, or may.
+    shares_memory: bool,
+    /// The process in whose memory it runs, and which waits for it in vfork(2).
+    awaited_by: Option<Pid>,
+    /// It, or one that made it, has used something else than what it had shown.
+    is_suspect: bool,
 }
 
 impl Process {
@@ -89,6 +95,19 @@ pub(super) struct Book<M: ProducerMemory> {
     captures: CaptureBuffer,
     /// Threads and processes that were told of.
     pub(super) created: u64,
+    /// Processes of which each call is followed.
+    suspects: usize,
+}
+
+/// What a new process has of its creator's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Nothing.
+    Nothing,
+    /// All of it, while its creator waits.
+    Awaited,
+    /// All of it, or that is not known.
+    Memory,
 }
 
 impl<M: ProducerMemory> Book<M> {
@@ -101,6 +120,7 @@ impl<M: ProducerMemory> Book<M> {
             ends,
             captures: CaptureBuffer::with_capacity(process::CAPTURE_BYTES_MAX),
             created: 0,
+            suspects: 0,
         }
     }
 
@@ -125,6 +145,9 @@ impl<M: ProducerMemory> Book<M> {
             status: None,
             is_program_unseen: false,
             name: None,
+            shares_memory: false,
+            awaited_by: None,
+            is_suspect: false,
         };
         self.people.population.add(pid);
         if self.people.processes.insert(pid, process).is_none() {
@@ -135,6 +158,7 @@ impl<M: ProducerMemory> Book<M> {
     /// Makes a process known that runs already, and tells of it.
     pub(super) fn adopt(&mut self, pid: Pid) {
         self.admit(pid);
+        self.note_sharing(pid);
         self.recorder.recover();
         self.record_process(pid, 0);
     }
@@ -156,13 +180,13 @@ impl<M: ProducerMemory> Book<M> {
     }
 
     /// The process of a thread that waits in a call, of which a record will be written: it and the thread are told of
-    /// before, and its end after [`Self::leave`].
-    pub(super) fn enter(&mut self, tid: Tid) -> Pid {
-        let pid = self.process_of(tid);
+    /// before, and its end after [`Self::leave`]. `None` if the thread is gone.
+    pub(super) fn enter(&mut self, tid: Tid) -> Option<Pid> {
+        let pid = self.process_of(tid)?;
         if let Some(process) = self.people.processes.get_mut(&pid) {
             process.in_flight += 1;
         }
-        pid
+        Some(pid)
     }
 
     /// The record has been written.
@@ -174,12 +198,12 @@ impl<M: ProducerMemory> Book<M> {
         }
     }
 
-    fn process_of(&mut self, tid: Tid) -> Pid {
+    fn process_of(&mut self, tid: Tid) -> Option<Pid> {
         let as_process = Pid(tid.0);
         if let Some(process) = self.people.processes.get(&as_process) {
             if process.owns_its_id() {
                 self.tell_unseen_program(as_process);
-                return as_process;
+                return Some(as_process);
             }
             self.end(as_process, None);
         }
@@ -187,11 +211,15 @@ impl<M: ProducerMemory> Book<M> {
             let is_known = self.people.processes.get(&pid).is_some_and(Process::owns_its_id);
             if is_known && signal::has_thread(pid, tid) {
                 self.tell_unseen_program(pid);
-                return pid;
+                return Some(pid);
             }
             self.end_thread(tid, pid);
         }
         let (pid, parent) = process_and_parent(tid);
+        // Of one that is gone its process is not known either, and it must not be told as one.
+        if parent == Pid(0) && !signal::exists(tid) {
+            return None;
+        }
         if self.people.processes.get(&pid).is_some_and(|process| !process.owns_its_id()) {
             self.end(pid, None);
         }
@@ -205,7 +233,7 @@ impl<M: ProducerMemory> Book<M> {
                 process.threads.push(tid);
             }
         }
-        pid
+        Some(pid)
     }
 
     /// Tells of a thread or process whose creation nobody saw.
@@ -214,6 +242,8 @@ impl<M: ProducerMemory> Book<M> {
         self.tell(creator);
         if pid.leader() == tid {
             self.admit(pid);
+            self.note_sharing(pid);
+            self.inherit_suspicion(creator, pid);
             self.told.record_clone((creator, pid), &record, &mut self.recorder);
         } else {
             self.created += 1;
@@ -249,17 +279,77 @@ impl<M: ProducerMemory> Book<M> {
         self.recorder.record(record, captures);
     }
 
-    /// Writes the record by which `creator` made the process `child`, which stands still.
-    pub(super) fn record_fork(&mut self, (creator, child): (Pid, Pid), record: &RecordHeader) {
+    /// Writes the record by which `creator` made the process `child`, which stands still and shares its memory as is told.
+    pub(super) fn record_fork(
+        &mut self,
+        (creator, child): (Pid, Pid),
+        sharing: Sharing,
+        record: &RecordHeader,
+    ) {
         self.tell(creator);
         // Its id was that of a process whose end nobody has noticed yet.
         self.end(child, None);
         self.admit(child);
+        self.inherit_suspicion(creator, child);
+        match sharing {
+            Sharing::Nothing => {}
+            Sharing::Awaited => self.note_awaited(creator, child),
+            Sharing::Memory => [creator, child].into_iter().for_each(|pid| self.note_sharing(pid)),
+        }
         if self.told.record_clone((creator, child), record, &mut self.recorder) {
             // A child is called as its creator is until it runs another program.
             let name = self.people.processes.get(&creator).and_then(|creator| creator.name);
             self.set_name(child, name);
         }
+    }
+
+    /// Another process shares the memory of this one, and of those that wait for it there.
+    fn note_sharing(&mut self, pid: Pid) {
+        let mut next = Some(pid);
+        for _ in 0..limits::SHARING_CHAIN_MAX {
+            let Some(process) = next.and_then(|pid| self.people.processes.get_mut(&pid)) else { return };
+            process.shares_memory = true;
+            next = process.awaited_by;
+        }
+    }
+
+    /// A process runs in the memory of its creator, which waits for it.
+    fn note_awaited(&mut self, creator: Pid, child: Pid) {
+        let shares_memory = self.people.processes.get(&creator).is_none_or(|creator| creator.shares_memory);
+        if let Some(child) = self.people.processes.get_mut(&child) {
+            child.shares_memory = shares_memory;
+            child.awaited_by = Some(creator);
+        }
+    }
+
+    fn inherit_suspicion(&mut self, creator: Pid, child: Pid) {
+        if self.is_suspect(creator) {
+            self.suspect(child);
+        }
+    }
+
+    /// A process has used something else than what it had shown: from now on each of its calls is followed.
+    pub(super) fn suspect(&mut self, pid: Pid) {
+        if let Some(process) = self.people.processes.get_mut(&pid)
+            && !std::mem::replace(&mut process.is_suspect, true)
+        {
+            self.suspects += 1;
+        }
+    }
+
+    /// Whether each call of a process is followed.
+    pub(super) fn is_suspect(&self, pid: Pid) -> bool {
+        self.people.processes.get(&pid).is_some_and(|process| process.is_suspect)
+    }
+
+    /// How many such processes there are.
+    pub(super) const fn suspects(&self) -> usize {
+        self.suspects
+    }
+
+    /// Whether another process may share the memory of this one.
+    pub(super) fn shares_memory(&self, pid: Pid) -> bool {
+        self.people.processes.get(&pid).is_none_or(|process| process.shares_memory)
     }
 
     fn set_name(&mut self, pid: Pid, name: Option<ToldName>) {
@@ -294,6 +384,11 @@ impl<M: ProducerMemory> Book<M> {
         }
         let told_in = self.told.record_exec(pid, (record, captures), &mut self.recorder);
         self.set_name(pid, hits.zip(told_in).map(|(hits, epoch)| ToldName { hits, epoch }));
+        if let Some(process) = self.people.processes.get_mut(&pid) {
+            // It has new memory.
+            process.shares_memory = false;
+            process.awaited_by = None;
+        }
     }
 
     /// A process has ended, with this wait status (wait(2)) if it is known. Its record waits for those of its calls.
@@ -321,6 +416,7 @@ impl<M: ProducerMemory> Book<M> {
 
     fn close(&mut self, pid: Pid) {
         let Some(process) = self.people.processes.remove(&pid) else { return };
+        self.suspects -= usize::from(process.is_suspect);
         self.people.population.remove(pid);
         for tid in process.threads {
             self.end_thread(tid, pid);

@@ -54,11 +54,16 @@ const fn signal_of(kind: StopKind) -> i32 {
     }
 }
 
-/// Whether the thread was there to be attached to.
-const fn is_there(attached: Result<(), PtraceError>) -> Result<bool, Denied> {
+/// Whether the thread was there to be attached to. One that ends just now is refused as well, and no longer in the call.
+fn is_there<M: ProducerMemory>(
+    shared: &Shared<M>,
+    notification: &Notification,
+    attached: Result<(), PtraceError>,
+) -> Result<bool, Denied> {
     match attached {
         Ok(()) => Ok(true),
         Err(PtraceError::Gone { .. } | PtraceError::Stale { .. }) => Ok(false),
+        Err(PtraceError::Refused { .. }) if !shared.listener.is_waiting(notification.id) => Ok(false),
         Err(PtraceError::Refused { .. }) => Err(Denied),
     }
 }
@@ -71,7 +76,7 @@ pub(super) fn follow<M: ProducerMemory>(
     watch: Watch,
 ) -> Result<End, Denied> {
     let tid = notification.tid;
-    if !is_there(ptrace::seize_for(tid, watch).and_then(|()| ptrace::interrupt(tid)))? {
+    if !is_there(shared, notification, ptrace::seize_for(tid, watch).and_then(|()| ptrace::interrupt(tid)))? {
         return Ok(End::Gone);
     }
     shared.listener.let_go(notification.id);
@@ -97,7 +102,11 @@ pub(super) fn follow_through<M: ProducerMemory>(
     notification: &Notification,
 ) -> Result<End, Denied> {
     let tid = notification.tid;
-    if !is_there(ptrace::seize_for(tid, Watch::Result).and_then(|()| ptrace::interrupt(tid)))? {
+    if !is_there(
+        shared,
+        notification,
+        ptrace::seize_for(tid, Watch::Result).and_then(|()| ptrace::interrupt(tid)),
+    )? {
         return Ok(End::Gone);
     }
     shared.listener.stop_before(notification.id);
@@ -166,7 +175,7 @@ pub(super) fn follow_fork<M: ProducerMemory>(
     notification: &Notification,
 ) -> Result<(Fork, Option<Notification>), Denied> {
     let tid = notification.tid;
-    if !is_there(ptrace::seize_for(tid, Watch::Fork))? {
+    if !is_there(shared, notification, ptrace::seize_for(tid, Watch::Fork))? {
         return Ok((Fork::Gone, None));
     }
     shared.forks.begin(tid);

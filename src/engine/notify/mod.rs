@@ -15,6 +15,7 @@ mod book;
 mod follow;
 mod keeper;
 mod shared;
+mod verify;
 mod worker;
 
 use std::{
@@ -105,7 +106,8 @@ impl Engine for NotifyEngine {
 
     fn run<M: ProducerMemory + Send + Sync>(self, recorder: Recorder<M>) -> Result<Outcome, EngineError> {
         let root = self.root();
-        let Self { workload, wanted, setup: Setup { population, workers, guarded, .. } } = self;
+        let Self { workload, wanted, setup } = self;
+        let Setup { population, workers, guarded, verify_share, .. } = setup;
         let ends = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(from_errno)?);
         let mut book = Book::new(recorder, population, Arc::clone(&ends));
         let (child, filter, listener) = match workload {
@@ -132,7 +134,8 @@ impl Engine for NotifyEngine {
         let kick = Kick::new().map_err(EngineError::Wait)?;
         let alarm =
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(from_errno)?;
-        let shared = Shared::new((listener, wanted, guarded), (root, child.is_some()), book, kick, alarm);
+        let shared = Shared::new((listener, wanted, guarded), (root, child.is_some()), book, kick, alarm)
+            .with_verify_share(verify_share);
         let root_status = thread::scope(|scope| Keeper::new(&shared, ends, scope).run(workers));
         let (book, done, failed) = shared.into_parts();
         let outcome = outcome((failure(), filter), root_status.map_err(EngineError::Wait)?, done, book);

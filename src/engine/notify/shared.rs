@@ -150,6 +150,10 @@ pub(super) struct Shared<M: ProducerMemory> {
     pub(super) forks: Forks,
     /// Calls that block and are followed.
     pub(super) blocked: AtomicUsize,
+    /// One of so many dropped calls is compared; 0 for none.
+    pub(super) verify_share: u32,
+    /// There are processes of which each call is followed: the book knows which.
+    has_suspects: AtomicBool,
     /// The workload is over, or the engine has failed: every thread ends.
     is_over: AtomicBool,
     failure: Mutex<Option<io::Error>>,
@@ -185,6 +189,8 @@ impl<M: ProducerMemory> Shared<M> {
             false_starts: FewThreads::default(),
             forks: Forks::default(),
             blocked: AtomicUsize::new(0),
+            verify_share: 0,
+            has_suspects: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             failure: Mutex::new(None),
             done: Mutex::new(Done::default()),
@@ -194,6 +200,35 @@ impl<M: ProducerMemory> Shared<M> {
             alarm,
             is_alarmed: AtomicBool::new(false),
         }
+    }
+
+    /// The same, with one of so many dropped calls compared.
+    pub(super) fn with_verify_share(self, verify_share: u32) -> Self {
+        Self { verify_share, ..self }
+    }
+
+    /// Whether there are suspects, or were a moment ago.
+    pub(super) fn has_suspects(&self) -> bool {
+        // Acquire: pairs with the Release in `suspect`. A thread whose call was let go after that is seen as a suspect's.
+        self.has_suspects.load(Ordering::Acquire)
+    }
+
+    /// Whether each call of this process is followed.
+    pub(super) fn is_suspect(&self, pid: Pid) -> bool {
+        if !self.has_suspects() {
+            return false;
+        }
+        let book = self.book();
+        // Under the lock under which it is set.
+        self.has_suspects.store(book.suspects() > 0, Ordering::Release);
+        book.is_suspect(pid)
+    }
+
+    /// A process, which the book knows, has used something else than what it had shown.
+    pub(super) fn suspect(&self, pid: Pid) {
+        let mut book = self.book();
+        book.suspect(pid);
+        self.has_suspects.store(book.suspects() > 0, Ordering::Release);
     }
 
     /// Waits until it is the caller's turn to receive.

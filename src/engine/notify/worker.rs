@@ -12,18 +12,21 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
 use super::{
+    book::Sharing,
     follow::{Denied, End, Fork, follow, follow_fork, follow_through},
     shared::Shared,
+    verify::{Scrutiny, finding, is_block_changeable, scrutiny_of_dropped, scrutiny_of_kept},
 };
 use crate::{
     counters::EngineCounters,
     engine::{
         Holds, Stage, Verdict,
         calls::{
-            CLONE_THREAD, asks_for_tracer, clone_flags, is_exec, is_fork, may_block, seen_clone_record,
-            socket_of, waiting_socket,
+            CLONE_THREAD, asks_for_tracer, clone_flags, is_exec, is_fork, may_block, name_of,
+            seen_clone_record, socket_of, waiting_socket,
         },
         capture::{Reader, Seen},
+        direct::Direct,
         process::{self, exec_record},
         recorder::call_header,
         socket::capture_socket,
@@ -34,12 +37,15 @@ use crate::{
     sys::{
         Pid, Tid, clock,
         notify::{Notification, Received},
-        ptrace::{Stopped, Watch},
+        process::share_memory,
+        procfs,
+        ptrace::{Call, Stopped, Watch},
+        random::Draws,
         socket,
     },
 };
 
-/// A call that is kept, with what was read of it.
+/// A call that is followed, with what was read of it.
 pub(super) struct Kept {
     notification: Notification,
     since: Instant,
@@ -47,6 +53,8 @@ pub(super) struct Kept {
     flags: RecordFlags,
     pid: Pid,
     captures: CaptureBuffer,
+    verdict: Verdict,
+    scrutiny: Scrutiny,
 }
 
 impl Kept {
@@ -81,6 +89,7 @@ pub(super) struct Worker<'s, M: ProducerMemory> {
     seen: Seen,
     captures: CaptureBuffer,
     exec_captures: CaptureBuffer,
+    draws: Draws,
     done: Done,
     /// A call that has been received by another worker and is this one's.
     next: Option<Notification>,
@@ -101,6 +110,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             exec_captures: CaptureBuffer::with_capacity(
                 limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
             ),
+            draws: Draws::default(),
             done: Done::default(),
             next: None,
         }
@@ -173,18 +183,41 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
     /// A call that neither starts a program nor makes a process.
     fn call(&mut self, notification: Notification, since: Instant, scope: &'scope Scope<'scope, '_>) {
         let enter_ns = clock::wall_ns();
-        let (tid, call, shared) = (notification.tid, notification.call, self.shared);
+        let (tid, shared) = (notification.tid, self.shared);
+        let direct = Direct::of(tid, &notification.call);
+        let is_block_changeable = direct
+            .and_then(|direct| direct.block)
+            .is_some_and(|block| is_block_changeable(shared, tid, block));
+        let is_block_unread = direct.is_some_and(|direct| direct.is_unread);
+        // From here on it is the call that it stands for. Only the kernel's number of the notification counts.
+        let call = direct.map_or(notification.call, |direct| direct.call);
+        let notification = Notification { call, ..notification };
         let name = || shared.book().name(tid);
         let mut reader = Reader::new(tid, &call, &mut self.seen).with_name(&name);
-        let verdict = shared.wanted.judge(&call, &mut reader);
-        if verdict != Verdict::Kept {
+        let verdict = if is_block_changeable || is_block_unread {
+            shared.wanted.judge_number(&call)
+        } else {
+            shared.wanted.judge(&call, &mut reader)
+        };
+        let mut scrutiny = match verdict {
+            Verdict::Dropped => scrutiny_of_dropped(shared, &mut self.draws, tid, &call),
+            _ => Scrutiny::No,
+        };
+        if verdict != Verdict::Kept && scrutiny == Scrutiny::No {
             let unread = reader.unread();
             self.count(verdict, unread);
             return self.let_go(&notification, since);
         }
         let mut captures = std::mem::replace(&mut self.captures, CaptureBuffer::with_capacity(0));
         captures.clear();
-        let flags = reader.capture(&mut captures);
+        let mut flags = reader.capture(&mut captures);
+        if is_block_changeable {
+            flags = flags.with(RecordFlags::CHANGEABLE);
+            self.done.counters.calls_changeable += 1;
+        }
+        if is_block_unread {
+            flags = flags.with(RecordFlags::MEMORY_UNREADABLE);
+        }
         let unread = reader.unread();
         self.count(verdict, unread);
         if !self.shared.listener.is_waiting(notification.id) {
@@ -193,8 +226,15 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             self.captures = captures;
             return;
         }
-        let pid = self.shared.book().enter(tid);
-        let kept = Kept { notification, since, enter_ns, flags, pid, captures };
+        let Some(pid) = self.shared.book().enter(tid) else {
+            self.done.counters.tracees_gone += 1;
+            self.captures = captures;
+            return;
+        };
+        if verdict == Verdict::Kept {
+            scrutiny = scrutiny_of_kept(shared, &mut self.draws, (tid, pid), &call);
+        }
+        let kept = Kept { notification, since, enter_ns, flags, pid, captures, verdict, scrutiny };
         if asks_for_tracer(&call) || self.shared.false_starts.times(tid) >= limits::FALSE_STARTS_MAX {
             self.shared.false_starts.remove(tid);
             self.captures = leave_unfollowed(self.shared, kept, &mut self.done);
@@ -264,8 +304,14 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             self.captures = captures;
             return;
         }
-        let pid = shared.book().enter(tid);
-        let kept = Kept { notification: *notification, since, enter_ns, flags, pid, captures };
+        let Some(pid) = shared.book().enter(tid) else {
+            self.done.counters.tracees_gone += 1;
+            self.captures = captures;
+            return;
+        };
+        let scrutiny = Scrutiny::No;
+        let kept =
+            Kept { notification: *notification, since, enter_ns, flags, pid, captures, verdict, scrutiny };
         self.begin_wait();
         let end = follow(shared, notification, Watch::Exec);
         match end {
@@ -331,7 +377,10 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         if is_thread || !shared.listener.is_waiting(notification.id) {
             return self.let_go(notification, since);
         }
-        let pid = shared.book().enter(tid);
+        let Some(pid) = shared.book().enter(tid) else {
+            self.done.counters.tracees_gone += 1;
+            return;
+        };
         self.begin_wait();
         let captures = CaptureBuffer::with_capacity(0);
         let mut kept = Kept {
@@ -341,6 +390,8 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             flags: RecordFlags::default(),
             pid,
             captures,
+            verdict: Verdict::Kept,
+            scrutiny: Scrutiny::No,
         };
         let (fork, next) = match follow_fork(shared, notification) {
             Ok((fork, next)) => (Ok(fork), next),
@@ -351,10 +402,11 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             Ok(Fork::Made { parent, child, child_stop }) => {
                 let made = (child, Pid(child.0));
                 let record = seen_clone_record(clock::wall_ns(), &call, (tid, pid), made, flags);
+                let sharing = sharing((tid, child), &call, flags);
                 {
                     let mut book = shared.book();
                     book.recorder.begin_stop(since);
-                    book.record_fork((pid, Pid(child.0)), &record);
+                    book.record_fork((pid, Pid(child.0)), sharing, &record);
                 }
                 if let Some(stop) = child_stop {
                     self.done.counters.note_gone(stop.detach(0).is_err());
@@ -378,6 +430,18 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
         shared.book().leave(pid);
         shared.end_wait(self.slot);
         self.done.holds.note(Stage::Life, since);
+    }
+}
+
+/// Whether a new process shares its creator's memory. Both stand still.
+fn sharing((creator, child): (Tid, Tid), call: &Call, flags: Option<u64>) -> Sharing {
+    let is_awaited = flags.is_some_and(|flags| flags & u64::from(libc::CLONE_VFORK.cast_unsigned()) != 0)
+        // clone3's flags lie in memory, which somebody may have changed since.
+        && (name_of(call) != Some("clone3") || !procfs::has_other_threads(creator));
+    match share_memory(creator, child) {
+        Some(false) => Sharing::Nothing,
+        Some(true) if is_awaited => Sharing::Awaited,
+        Some(true) | None => Sharing::Memory,
     }
 }
 
@@ -406,13 +470,27 @@ fn follow_kept<M: ProducerMemory>(
                 let flags = capture_socket(kept.notification.tid, kept.pid, fd, &mut kept.captures);
                 kept.flags = kept.flags.with(flags);
             }
-            write_result(shared, &kept, result, RecordFlags::default());
+            let found = finding(
+                shared,
+                (kept.notification.tid, kept.pid),
+                (&kept.notification.call, kept.verdict),
+                kept.scrutiny,
+                (kept.enter_ns, result),
+                (&kept.captures, &mut done.counters),
+            );
+            kept.flags = kept.flags.with(found.flags);
+            kept.captures = found.captures.unwrap_or(kept.captures);
+            if found.is_recorded {
+                write_result(shared, &kept, result, RecordFlags::default());
+            }
             done.counters.note_gone(stop.detach(signal).is_err());
         }
         Ok(End::CutShort) => {}
         Ok(End::Gone | End::Program(_)) => {
             done.counters.tracees_gone += 1;
-            write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
+            if kept.verdict == Verdict::Kept {
+                write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
+            }
         }
         Err(Denied) => return leave_unfollowed(shared, kept, done),
     }
@@ -423,7 +501,15 @@ fn follow_kept<M: ProducerMemory>(
 }
 
 /// Lets a call go whose result cannot be learnt, and writes what is known of it.
-fn leave_unfollowed<M: ProducerMemory>(shared: &Shared<M>, kept: Kept, done: &mut Done) -> CaptureBuffer {
+fn leave_unfollowed<M: ProducerMemory>(shared: &Shared<M>, mut kept: Kept, done: &mut Done) -> CaptureBuffer {
+    if kept.scrutiny == Scrutiny::Suspect {
+        kept.flags = kept.flags.with(RecordFlags::CHANGEABLE);
+    } else if kept.verdict != Verdict::Kept {
+        // It was only to be compared.
+        shared.listener.let_go(kept.notification.id);
+        shared.book().leave(kept.pid);
+        return kept.captures;
+    }
     done.counters.calls_unfollowed += 1;
     // This one fails for nobody but who is traced already, and readers pass over what has no result.
     let unknown = if asks_for_tracer(&kept.notification.call) {

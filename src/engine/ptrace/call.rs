@@ -10,8 +10,10 @@ use super::{
         Stage,
         calls::{CLONE_UNTRACED, is_exec, is_untraced_clone, name_of, socket_of},
         capture::{Reader, has_copyable},
+        direct::Direct,
         recorder::{Recorder, call_header},
         socket::capture_socket,
+        truth::{self, Truth},
         wanted::Verdict,
     },
     PtraceEngine,
@@ -25,7 +27,7 @@ use crate::{
     ring::ProducerMemory,
     sys::{
         Pid, Tid, clock,
-        ptrace::{Call, Detour, NotBegun, PtraceError, Resume, Stopped},
+        ptrace::{Call, Detour, Ended, NotBegun, PtraceError, Resume, StopKind, Stopped},
     },
 };
 
@@ -50,9 +52,19 @@ impl PtraceEngine {
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
         let space = self.tracees.space(tid);
+        let direct = Direct::of(tid, call);
+        let call = direct.as_ref().map_or(call, |direct| &direct.call);
+        // The kernel reads the block of its arguments again.
+        let is_block_changeable =
+            direct.is_some_and(|direct| direct.block.is_some()) && self.tracees.spaces.has_racer(space);
+        let is_block_unread = direct.is_some_and(|direct| direct.is_unread);
         let is_looked_at = !self.is_launching && has_copyable(call);
         let mut need = if is_looked_at { self.tracees.spaces.need(space) } else { Need::No };
         let mut stop = stop;
+        if need != Need::No && call.abi != Abi::NATIVE {
+            // A copy would lie where its pointers do not reach.
+            need = Need::Refused;
+        }
         if need == Need::Detour {
             match self.detour(stop, since) {
                 Some(stays) => stop = stays,
@@ -73,15 +85,20 @@ impl PtraceEngine {
         } else {
             self.wanted.judge(call, &mut reader)
         };
+        let is_block_certain = !is_block_changeable && !is_block_unread;
+        let verdict = if !is_block_certain { self.wanted.judge_number(call) } else { verdict };
         // Its flags cannot be changed where they lie in memory.
         let is_refused = is_untraced && (call.abi == Abi::I386 || name_of(call) == Some("clone3"));
         let is_recorded = self.wanted.is_recorded(call, verdict) || is_refused;
         let pending = is_recorded.then(|| {
             let mut captures = self.tracees.take_buffer();
-            let flags = reader.capture(&mut captures);
+            let mut flags = reader.capture(&mut captures);
+            if is_block_unread {
+                flags = flags.with(RecordFlags::MEMORY_UNREADABLE);
+            }
             let is_relevant = verdict == Verdict::Kept || is_refused;
             let flags = if is_relevant { flags } else { flags.with(RecordFlags::IRRELEVANT) };
-            PendingCall { call: *call, enter_ns, flags, is_told: false, captures }
+            PendingCall { call: *call, enter_ns, flags, is_told: false, is_compared: false, captures }
         });
         self.counters.reads_failed += reader.unread();
         verdict.count(&mut self.counters);
@@ -95,7 +112,7 @@ impl PtraceEngine {
             Need::Refused if reader.copied().next().is_some() => Replaced::Refused,
             _ => Replaced::Nothing,
         };
-        let is_changeable = matches!(replaced, Replaced::Refused);
+        let is_changeable = is_block_changeable || matches!(replaced, Replaced::Refused);
         self.counters.calls_changeable += u64::from(is_changeable);
         if let Replaced::Done(restore) = replaced {
             self.counters.calls_replaced += 1;
@@ -110,6 +127,8 @@ impl PtraceEngine {
             if is_changeable {
                 pending.flags = pending.flags.with(RecordFlags::CHANGEABLE);
             }
+            let is_unguarded = is_changeable || self.tracees.spaces.is_unguarded(space);
+            pending.is_compared = is_unguarded && truth::is_comparable(call);
             self.tracees.enter(tid, pending);
         }
         let is_inside = self.tracees.phase(tid) == Some(Phase::Inside);
@@ -127,7 +146,12 @@ impl PtraceEngine {
         match begun {
             Ok(mut detour) => {
                 self.tracees.spaces.map(space, pid, &mut detour);
-                self.unserved.extend(detour.end());
+                let onward = if self.stops_at_every_call(tid) { Resume::ToExit } else { Resume::Free };
+                match detour.end(onward) {
+                    Ended::Back => {}
+                    Ended::Lost(waited) => self.unserved.push(waited),
+                    Ended::Late(late) => drop(self.late.insert(tid, late)),
+                }
                 self.holds.note(Stage::Life, since);
                 None
             }
@@ -136,6 +160,28 @@ impl PtraceEngine {
                 Some(stop)
             }
         }
+    }
+
+    /// A thread stops that has not come back from its detour in time. Gives the stop back if it says more than that.
+    pub(super) fn bring_back(&mut self, stop: Stopped, kind: StopKind) -> Option<Stopped> {
+        let tid = stop.tid();
+        let Some(late) = self.late.remove(&tid) else { return Some(stop) };
+        if kind == StopKind::Exec {
+            // It is another thread, which has taken its id.
+            return Some(stop);
+        }
+        let how = if late.set_back(&stop, kind) {
+            if self.stops_at_every_call(tid) { Resume::ToExit } else { Resume::Free }
+        } else {
+            self.late.insert(tid, late);
+            Resume::ToExit
+        };
+        if !matches!(kind, StopKind::Seccomp | StopKind::SyscallExit) {
+            return Some(stop);
+        }
+        // If it is gone, its end will be reported.
+        let _ = stop.resume(how, 0);
+        None
     }
 
     /// A call has returned.
@@ -161,12 +207,29 @@ impl PtraceEngine {
         if let Some(fd) = socket_of(&pending.call, result) {
             pending.flags = pending.flags.with(capture_socket(tid, pid, fd, &mut pending.captures));
         }
+        if pending.is_compared {
+            self.compare(tid, pid, &mut pending, result);
+        }
         self.tell(pid, recorder);
         let header = RecordHeader { exit_ns: clock::wall_ns(), result, ..pending.header(tid, pid) };
         let resumed = self.resume(stop, (Resume::Free, 0), Stage::Kept, since);
         recorder.record(&header, &pending.captures);
         self.tracees.give_back(pending.captures);
         resumed
+    }
+
+    /// Compares what a call has used with what was read, while its thread stands still; its record shows what it used.
+    fn compare(&mut self, tid: Tid, pid: Pid, pending: &mut PendingCall, result: i64) {
+        self.counters.calls_compared += 1;
+        match truth::compare((tid, pid), &pending.call, pending.enter_ns, result, &pending.captures) {
+            Truth::AsRead | Truth::Unknown => {}
+            Truth::Unclear(_) => pending.flags = pending.flags.with(RecordFlags::CHANGEABLE),
+            Truth::Other(used) => {
+                self.counters.calls_mismatched += 1;
+                pending.flags = pending.flags.with(RecordFlags::MISMATCH);
+                self.tracees.give_back(std::mem::replace(&mut pending.captures, used));
+            }
+        }
     }
 
     /// Records a call that never returned.

@@ -19,7 +19,7 @@ mod target;
 mod tracees;
 mod waiting;
 
-use std::{os::fd::OwnedFd, time::Instant};
+use std::{collections::HashMap, os::fd::OwnedFd, time::Instant};
 
 use self::{
     attach::Attachment,
@@ -53,7 +53,7 @@ use crate::{
         launch::{Child, FilterState, Image, Listening},
         process::share_memory,
         procfs,
-        ptrace::{self, Call, PtraceError, Resume, StopKind, Stopped, Waited},
+        ptrace::{self, Call, Late, PtraceError, Resume, StopKind, Stopped, Waited},
     },
 };
 
@@ -74,6 +74,8 @@ pub struct PtraceEngine {
     filter: Option<FilterState>,
     /// Held so that the workload cannot make a listener of its own (see [`crate::sys::launch`]).
     listener: Option<OwnedFd>,
+    /// No filter is on the workload that we have started, and each of its calls stops.
+    is_unfiltered: bool,
     /// The first end of the root: later its id may be another's.
     root_status: Option<i32>,
     /// Who stops and goes on as the root does.
@@ -90,6 +92,8 @@ pub struct PtraceEngine {
     pack: Option<Pack>,
     /// What threads stopped or ended for while they were on a detour.
     unserved: Vec<Waited>,
+    /// Threads that have not come back from a detour. Nearly always there are none.
+    late: HashMap<Tid, Late>,
 }
 
 impl Engine for PtraceEngine {
@@ -97,10 +101,14 @@ impl Engine for PtraceEngine {
         // The first look-up builds the tables, which no stop should wait for.
         let _ = abi::signature_of(Abi::NATIVE, SyscallNr(0));
         let program = wanted.filter().map_err(LaunchError::Filter)?;
-        let child =
-            Child::spawn(image, program.instructions(), Listening::Held).map_err(LaunchError::Spawn)?;
+        let instructions = if setup.is_unfiltered { &[][..] } else { program.instructions() };
+        let child = Child::spawn(image, instructions, Listening::Held).map_err(LaunchError::Spawn)?;
         let root = child.pid();
-        if let Err(error) = ptrace::seize(root.leader()) {
+        let seized = ptrace::seize(root.leader());
+        // From its first stop on it stops at each call.
+        let seized =
+            if setup.is_unfiltered { seized.and_then(|()| ptrace::interrupt(root.leader())) } else { seized };
+        if let Err(error) = seized {
             // The child gives up by itself: nobody opens its gate.
             return Err(LaunchError::Seize(error));
         }
@@ -112,7 +120,13 @@ impl Engine for PtraceEngine {
             guarded.board.set_stage(guard::Stage::Receiving);
             guarded.front
         });
-        Ok(Self { front, ends_with_root, ..Self::new(root, Some(child), None, wanted, tracees) })
+        let is_unfiltered = setup.is_unfiltered;
+        Ok(Self {
+            front,
+            ends_with_root,
+            is_unfiltered,
+            ..Self::new(root, Some(child), None, wanted, tracees)
+        })
     }
 
     fn root(&self) -> Pid {
@@ -137,7 +151,10 @@ impl Engine for PtraceEngine {
         Ok(Outcome {
             root_status: self.root_status.unwrap_or(0),
             failure: self.child.as_ref().and_then(Child::failure),
-            filter: self.filter.or_else(|| self.child.as_ref()?.filter_state()),
+            filter: self
+                .filter
+                .or_else(|| self.child.as_ref()?.filter_state())
+                .filter(|_| !self.is_unfiltered),
             counters: self.counters,
             recorded,
             holds: self.holds,
@@ -165,6 +182,7 @@ impl PtraceEngine {
             tracees,
             told: Told::new(process::CAPTURE_BYTES_MAX),
             filter: None,
+            is_unfiltered: false,
             listener: None,
             root_status: None,
             front: None,
@@ -173,6 +191,7 @@ impl PtraceEngine {
             holds: Holds::default(),
             seen: Seen::new(),
             unserved: Vec::new(),
+            late: HashMap::new(),
             exec_captures: CaptureBuffer::with_capacity(
                 limits::CALL_CAPTURE_BYTES + process::CAPTURE_BYTES_MAX,
             ),
@@ -219,6 +238,11 @@ impl PtraceEngine {
         match waited.unwrap_or(Waited::NoTracees) {
             Waited::Stopped(stop, kind) => {
                 self.counters.stops += 1;
+                let stop = if self.late.is_empty() { Some(stop) } else { self.bring_back(stop, kind) };
+                let Some(stop) = stop else { return };
+                if self.is_unfiltered {
+                    stop.keep_its_calls();
+                }
                 match &self.pack {
                     Some(pack) if kind != StopKind::Exec => {
                         pack.stopped(stop.tid(), self.tracees.phase(stop.tid()).is_some(), since);
@@ -230,6 +254,7 @@ impl PtraceEngine {
                 }
             }
             Waited::Ended(tid, status) => {
+                self.late.remove(&tid);
                 self.end(tid, status, recorder);
                 self.attended_end(tid, recorder);
             }
@@ -239,9 +264,8 @@ impl PtraceEngine {
 
     /// Whether each call of a thread stops, because there is no filter that decides.
     fn stops_at_every_call(&self, tid: Tid) -> bool {
-        self.attachment
-            .as_ref()
-            .is_some_and(|attachment| attachment.stops_at_every_call(self.tracees.pid(tid)))
+        let is_attached_to = |attachment: &Attachment| attachment.stops_at_every_call(self.tracees.pid(tid));
+        self.is_unfiltered || self.attachment.as_ref().is_some_and(is_attached_to)
     }
 
     /// Carries out what the state machine decides about one stop. On an error the thread is gone, or goes on

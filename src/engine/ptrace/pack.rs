@@ -29,12 +29,13 @@ use crate::{
 /// Whether placement has a use here and can always be undone.
 ///
 /// An affinity can be set of threads with our user id, or by `CAP_SYS_NICE`. Without it a program that changes the user
-/// would get away stuck; but programs can do so only if we had no need to set `no_new_privs`, thanks to `CAP_SYS_ADMIN`.
-/// The calls that change the user are trapped: see [`super::Wanted::with_placement`].
+/// would get away stuck; but programs can do so only if we do not set `no_new_privs`: if the workload `is_unfiltered`, or where
+/// `CAP_SYS_ADMIN` does without. The calls that change the user are trapped: see [`super::Wanted::with_placement`].
 #[must_use]
-pub fn can_place() -> bool {
+pub fn can_place(is_unfiltered: bool) -> bool {
     let has = |capability| process::has_capability(capability) == Some(true);
-    CpuBudget::of_this_process().cpus > 1 && (has(process::CAP_SYS_NICE) || !has(process::CAP_SYS_ADMIN))
+    let may_gain_privileges = is_unfiltered || has(process::CAP_SYS_ADMIN);
+    CpuBudget::of_this_process().cpus > 1 && (has(process::CAP_SYS_NICE) || !may_gain_privileges)
 }
 
 /// The tracing thread, and the tracees that it may be stuck to. Dropping it parts them.

@@ -59,6 +59,12 @@ struct Space {
     page: Page,
 }
 
+impl Space {
+    const fn has_racer(&self) -> bool {
+        self.is_uncertain || self.threads > self.suspended + 1
+    }
+}
+
 /// The mapping of the copies in a space.
 #[derive(Debug, Default)]
 enum Page {
@@ -209,11 +215,13 @@ impl Spaces {
         match self.policy {
             Substitute::Off => false,
             Substitute::Always => true,
-            Substitute::Auto => self
-                .spaces
-                .get(&id)
-                .is_some_and(|space| space.is_uncertain || space.threads > space.suspended + 1),
+            Substitute::Auto => self.spaces.get(&id).is_some_and(Space::has_racer),
         }
+    }
+
+    /// Whether somebody may change this memory, and no copies are made.
+    pub(super) fn is_unguarded(&self, id: SpaceId) -> bool {
+        self.policy == Substitute::Off && self.spaces.get(&id).is_some_and(Space::has_racer)
     }
 
     /// Whether the arguments of a call in this memory are to be replaced.

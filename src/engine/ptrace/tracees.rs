@@ -31,6 +31,8 @@ pub(super) struct PendingCall {
     pub(super) flags: RecordFlags,
     /// A record of its own has told of it already: that of the thread or process that it made.
     pub(super) is_told: bool,
+    /// Nothing kept what was read of it from being changed: its result is compared with that.
+    pub(super) is_compared: bool,
     pub(super) captures: CaptureBuffer,
 }
 

@@ -40,7 +40,7 @@ pub struct Detour {
 pub struct NotBegun(pub Stopped);
 
 impl Detour {
-    /// Begins one, at a [`StopKind::Seccomp`] of a call of the native ABI.
+    /// Begins one, at a [`StopKind::Seccomp`] of a call of the native ABI, or where that is about to begin.
     ///
     /// # Errors
     /// [`NotBegun`] if the thread does not stand behind an instruction that makes such a call, or the kernel refuses.
@@ -158,19 +158,64 @@ impl Detour {
         super::peek(self.tid, addr).ok().map(u64::from_ne_bytes)
     }
 
-    /// Lets the thread make its own call anew. What it stopped or ended for, if it was lost on the way.
+    /// Lets the thread make its own call anew, in the way `onward`.
     #[must_use]
-    pub fn end(mut self) -> Option<Waited> {
-        if let Some(stop) = self.stop.take() {
-            let registers =
-                if self.is_at_entry { self.original } else { call_site::before_own_call(&self.original) };
+    pub fn end(mut self, onward: Resume) -> Ended {
+        let Some(stop) = self.stop.take() else {
+            return match self.lost {
+                Some(waited) => Ended::Lost(waited),
+                None => Ended::Late(Late { original: Box::new(self.original), mask: self.mask }),
+            };
+        };
+        if self.is_at_entry {
             // If it is gone, its end will be reported.
-            let _ = stop.set_registers(registers);
+            let _ = stop.set_registers(self.original);
             let _ = stop.replace_signal_mask(self.mask);
-            let _ = stop.resume(Resume::Free, 0);
+        } else {
+            set_back(&stop, &self.original, self.mask);
         }
-        self.lost
+        let _ = stop.resume(onward, 0);
+        Ended::Back
     }
+}
+
+/// How a detour has ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The thread makes its own call.
+    Back,
+    /// It has stopped or ended for something else.
+    Lost(Waited),
+    /// It does not come back: somebody holds it, such as a freezer of cgroups. When it stops again it has to be set back.
+    Late(Late),
+}
+
+/// What a thread is set back to that does not come back from its detour in time.
+#[derive(Debug)]
+pub struct Late {
+    original: Box<libc::user_regs_struct>,
+    mask: u64,
+}
+
+impl Late {
+    /// Sets the thread back at a stop of it: it makes its own call anew as soon as it goes on. `false` if that has to wait
+    /// for another stop, since a call of the detour is about to begin here.
+    #[must_use]
+    pub fn set_back(&self, stop: &Stopped, kind: StopKind) -> bool {
+        let is_before_call = kind == StopKind::Seccomp
+            || kind == StopKind::SyscallExit
+                && stop.call_result_or_entry().is_ok_and(|result| result.is_none());
+        if !is_before_call {
+            set_back(stop, &self.original, self.mask);
+        }
+        !is_before_call
+    }
+}
+
+/// If the thread is gone, its end will be reported.
+fn set_back(stop: &Stopped, original: &libc::user_regs_struct, mask: u64) {
+    let _ = stop.set_registers(call_site::before_own_call(original));
+    let _ = stop.replace_signal_mask(mask);
 }
 
 impl Stopped {

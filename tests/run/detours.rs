@@ -1,0 +1,43 @@
+//! A thread that makes calls for us in the middle of its own is held at that moment by somebody else.
+
+use std::{ffi::OsString, fs, path::PathBuf};
+
+use crate::support::{Workload, fixture, skip};
+
+/// Runs the fixture, under creance only: the moments come from there.
+fn holds(rounds: usize, freezer: Option<&PathBuf>) {
+    let mut words: Vec<OsString> = vec![fixture("detours").into(), rounds.to_string().into()];
+    words.extend(freezer.map(Into::into));
+    for flags in [&["--engine", "ptrace"][..], &["--engine", "ptrace", "--no-filter"]] {
+        let capture = Workload::new(&words).flags(flags).flags(["--syscalls", "openat"]).capture();
+        assert_eq!(capture.code(), 0, "{}", capture.finished.stderr);
+        assert_eq!(capture.finished.stdout(), format!("{rounds} done\n"), "{}", capture.finished.stderr);
+        assert_eq!(capture.opens("/nonexistent/detour").len(), rounds);
+    }
+}
+
+#[test]
+fn a_process_that_is_stopped_on_a_detour_goes_on_as_if_there_had_been_none() {
+    holds(300, None);
+}
+
+/// A cgroup of a freezer (version 1), removed when it is dropped.
+struct Freezer(PathBuf);
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        // Nobody is in it any more.
+        let _ = fs::write(self.0.join("freezer.state"), "THAWED");
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_process_that_is_frozen_on_a_detour_goes_on_as_if_there_had_been_none() {
+    let path = PathBuf::from(format!("/sys/fs/cgroup/freezer/detours-{}", std::process::id()));
+    if fs::create_dir(&path).is_err() {
+        return skip("no cgroup that freezes can be made here");
+    }
+    let freezer = Freezer(path);
+    holds(80, Some(&freezer.0));
+}
