@@ -10,6 +10,7 @@ mod forward;
 mod guardian;
 mod install;
 mod options;
+pub mod patch;
 mod pause;
 mod program;
 mod rules;
@@ -62,6 +63,8 @@ enum Command {
     Pause(pause::Pause),
     /// Copy creance, and its plugin if it lies beside it, into a directory
     Install(install::Install),
+    /// Add creance to a task definition of ECS or a pod of Kubernetes
+    Patch(Box<patch::command::Patch>),
 }
 
 /// Says one line on standard error. Unlike `eprintln!` it does not panic when nobody can hear it: the exit status is
@@ -116,7 +119,9 @@ fn printable(text: &str) -> String {
 
 /// Tells whether an error is about what the user gave, and not about what creance met.
 fn is_usage(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<run::UsageError>().is_some() || error.downcast_ref::<rules::BadRules>().is_some()
+    error.downcast_ref::<run::UsageError>().is_some()
+        || error.downcast_ref::<rules::BadRules>().is_some()
+        || error.downcast_ref::<patch::command::Refused>().is_some()
 }
 
 /// Prints help and the version as they are, and bad input as one line.
@@ -147,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Rules(rules) => rules.run(),
         Command::Pause(pause) => pause.run(),
         Command::Install(install) => install.run(),
+        Command::Patch(patch) => patch.run(),
     };
     match done {
         Ok(code) => code,

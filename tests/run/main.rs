@@ -22,6 +22,7 @@ mod life;
 mod link;
 mod losses;
 mod order;
+mod patch;
 mod placement;
 mod programs;
 mod signals;
