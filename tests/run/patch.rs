@@ -87,7 +87,7 @@ fn what_is_refused_is_one_line_with_its_place_and_writes_nothing() {
     let [broken, output] = ["broken.yaml", "output"].map(|name| path.join(name));
     fs::write(&broken, "kind: Pod\nspec: {containers: []}\n\u{1b}").unwrap();
     let cases = [
-        (sample("several.yaml"), &[][..], "several.yaml:26:7: which container"),
+        (sample("several.yaml"), &[][..], "several.yaml:23:9: which container"),
         (broken, &[], "broken.yaml:3:1: "),
         (path.join("none"), &[], "none: "),
         (sample("plain.yaml"), &["--entrypoint", "'"], "--entrypoint: "),
