@@ -295,6 +295,18 @@ fn chosen<'a>(containers: Value<'a>, name: Option<&str>, own: &[&str]) -> Result
     }
 }
 
+/// # Errors
+/// A key that stands in a mapping twice, so that nobody knows which one counts.
+fn is_unambiguous(mapping: Value<'_>) -> Result<(), Refusal> {
+    match mapping.repeated() {
+        Some(key) => Err(Refusal::at(
+            key.start(),
+            format!("{} stands here a second time: remove one", key.text().unwrap_or("this")),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// The refusal of a file that has another pattern in it.
 fn other_pattern(is: Pattern, asked: Pattern) -> Refusal {
     Refusal::of_all(format!(

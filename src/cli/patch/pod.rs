@@ -6,7 +6,7 @@
 use super::{
     Keys, LINK, LINK_VOLUME, MEMORY, Patched, Pattern, Refusal, Request, chosen,
     edit::{Yaml, plain_or_quoted},
-    one_only, other_pattern,
+    is_unambiguous, one_only, other_pattern,
     tree::{Tree, Value},
     unknown_user, words,
 };
@@ -98,7 +98,8 @@ fn add(text: &str, request: &Request, notes: &mut Vec<String>) -> Result<Option<
 fn spec<'a>(document: Value<'a>, path: &[&str]) -> Result<Value<'a>, Refusal> {
     let mut value = document;
     for key in path {
-        value = only(value, key)?.filter(|value| value.is_mapping()).ok_or_else(|| {
+        is_unambiguous(value)?;
+        value = value.get(key).filter(|value| value.is_mapping()).ok_or_else(|| {
             Refusal::at(value.start(), format!("there is no mapping {key} here, as its kind wants"))
         })?;
         if value.has_properties() {
@@ -107,18 +108,6 @@ fn spec<'a>(document: Value<'a>, path: &[&str]) -> Result<Value<'a>, Refusal> {
         }
     }
     Ok(value)
-}
-
-/// What a key stands for that may be there once.
-fn only<'a>(mapping: Value<'a>, key: &str) -> Result<Option<Value<'a>>, Refusal> {
-    let mut found = mapping.entries().filter(|(name, _)| name.text() == Some(key));
-    let first = found.next().map(|(_, value)| value);
-    match found.next() {
-        Some((again, _)) => {
-            Err(Refusal::at(again.start(), format!("{key} stands here a second time: remove one")))
-        }
-        None => Ok(first),
-    }
 }
 
 struct Pod<'a> {
@@ -132,7 +121,8 @@ struct Pod<'a> {
 impl<'a> Pod<'a> {
     /// Adds creance; tells whether that has changed anything.
     fn add(&self, edits: &mut Yaml<'_>, notes: &mut Vec<String>) -> Result<bool, Refusal> {
-        let containers = only(self.spec, "containers")?.filter(|list| list.is_list()).ok_or_else(|| {
+        is_unambiguous(self.spec)?;
+        let containers = self.spec.get("containers").filter(|list| list.is_list()).ok_or_else(|| {
             Refusal::at(self.spec.start(), "there is no list of containers in this pod".into())
         })?;
         let found = self.pattern();
@@ -207,9 +197,7 @@ impl<'a> Pod<'a> {
 
     /// Puts creance in front of the workload.
     fn wrap(&self, workload: Value<'_>, edits: &mut Yaml<'_>) -> Result<(), Refusal> {
-        for key in ["image", "command", "args", "volumeMounts", "securityContext"] {
-            only(workload, key)?;
-        }
+        is_unambiguous(workload)?;
         if let Some(image) = self.request.workload_image()? {
             match workload.get("image") {
                 Some(old) => edits.replace(old, image)?,
@@ -295,11 +283,11 @@ impl<'a> Pod<'a> {
         if items.is_empty() {
             return Ok(());
         }
-        if let Some(list) = only(mapping, key)? {
+        if let Some(list) = mapping.get(key) {
             return items.iter().try_for_each(|item| edits.append(list, item));
         }
         // As deep as in the list of containers, so that the file looks as if it were of one hand.
-        let containers = only(self.spec, "containers")?.unwrap_or(self.spec);
+        let containers = self.spec.get("containers").unwrap_or(self.spec);
         let step = " ".repeat(edits.step(self.spec, containers)?);
         let lines = items.iter().flat_map(|item| item.lines()).map(|line| format!("{step}{line}"));
         let text = [format!("{key}:")].into_iter().chain(lines).collect::<Vec<_>>().join("\n");

@@ -6,7 +6,7 @@
 use super::{
     Keys, LINK, LINK_VOLUME, MEMORY, Patched, Pattern, Refusal, Request, chosen,
     edit::{Json, line_start, quoted},
-    one_only, other_pattern,
+    is_unambiguous, one_only, other_pattern,
     tree::{Tree, Value},
     unknown_user, words,
 };
@@ -178,6 +178,8 @@ impl Task<'_> {
     /// What stands in the way of the pattern.
     fn is_editable(&self) -> Result<(), Refusal> {
         let pattern = self.request.pattern;
+        is_unambiguous(self.root)?;
+        is_unambiguous(self.workload)?;
         if !self.is_first && matches!(pattern, Pattern::EmbeddedBinaries | Pattern::SidecarAttach) {
             return Err(one_only(pattern));
         }
@@ -306,7 +308,9 @@ impl Task<'_> {
 
     fn falco(&self) -> Result<String, Refusal> {
         let mut entries = self.sidecar("falco", &self.request.image("falco")?, true);
-        if let Some(user) = self.workload.get("user").and_then(Value::text) {
+        // What attaches is root, and so is who may open its link.
+        let user = self.workload.get("user").and_then(Value::text);
+        if let Some(user) = user.filter(|_| self.request.pattern != Pattern::SidecarAttach) {
             entries.push(entry("user", &quoted(user)));
         }
         entries.push(capabilities("drop", "ALL"));
@@ -398,14 +402,13 @@ impl Task<'_> {
         }
         let user = self.workload.get("user").and_then(Value::text);
         match user {
-            _ if self.request.pattern == Pattern::EmbeddedBinaries => {}
+            _ if matches!(self.request.pattern, Pattern::EmbeddedBinaries | Pattern::SidecarAttach) => {}
             None => notes.push(unknown_user("user")),
             Some("0" | "root" | "0:0" | "root:root") => {}
-            Some(user) if self.request.pattern != Pattern::SidecarAttach => notes.push(format!(
+            Some(user) => notes.push(format!(
                 "an empty volume of ECS belongs to root: so that {user} may use it the workload's image has to have the \
                  directory {LINK}, of that user, and to name it as a VOLUME"
             )),
-            Some(_) => {}
         }
         if self
             .workload

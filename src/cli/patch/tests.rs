@@ -329,6 +329,10 @@ fn falco_gets_the_workloads_user() {
     let task: Json = serde_json::from_str(&patched.text).unwrap();
     assert_eq!(task["containerDefinitions"][1]["user"], "1000:1000");
     assert!(patched.notes.iter().any(|note| note.contains("VOLUME")), "{:?}", patched.notes);
+    // Where creance attaches as root, Falco has to be root too.
+    let patched = task_definition(&text, &request(Pattern::SidecarAttach)).unwrap();
+    let task: Json = serde_json::from_str(&patched.text).unwrap();
+    assert_eq!(task["containerDefinitions"][1].get("user"), None);
 }
 
 #[test]
@@ -447,6 +451,9 @@ fn what_cannot_be_edited_safely_is_refused_with_its_place() {
             .message
             .contains("---")
     );
+    let twice = r#"{"containerDefinitions": [{"name": "web", "entryPoint": ["a"], "entryPoint": ["b"]}]}"#;
+    let refusal = task_definition(twice, &request(Pattern::MountedBinaries)).unwrap_err();
+    assert_eq!((refusal.at, refusal.message.starts_with("entryPoint")), (twice.rfind("\"entryPoint"), true));
     for text in ["", "[]", "{}", "{\"containerDefinitions\": {}}", "nonsense"] {
         assert!(task_definition(text, &request(Pattern::MountedBinaries)).is_err(), "{text}");
     }

@@ -4,6 +4,8 @@
 //! after serde_json has said that it is JSON: the YAML parser refuses some of it. It must never panic, whatever the file
 //! holds. Aliases are not followed: what they stand for is somewhere else, where an edit would change more than was meant.
 
+use std::collections::HashSet;
+
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::Refusal;
@@ -340,6 +342,12 @@ impl<'a> Value<'a> {
     /// What a key stands for, of a mapping that has it.
     pub(super) fn get(self, key: &str) -> Option<Self> {
         self.entries().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
+    }
+
+    /// The first key that stands in a mapping for the second time.
+    pub(super) fn repeated(self) -> Option<Self> {
+        let mut seen = HashSet::new();
+        self.entries().map(|(key, _)| key).find(|key| key.text().is_some_and(|text| !seen.insert(text)))
     }
 
     /// What a chain of keys leads to.
