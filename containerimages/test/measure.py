@@ -144,6 +144,8 @@ def roles(container):
             found.setdefault("consumer: the stand-in, not Falco", []).append(pid)
         elif pid in creance and " pause" in args:
             found["pause"] = [pid]
+        elif pid in creance and " attach " in args:
+            found["attach, which is engine and guardian in one"] = [pid]
         elif pid in creance and parent in creance:
             found["engine"] = [pid]
         elif pid in creance:
