@@ -132,7 +132,7 @@ class Stage:
 
     def start(self, part, command=None, entrypoint=None):
         """A container of the task, perhaps with another command."""
-        owner, count = f"container:{self.name}-infrastructure", len(self.spec.parts)
+        owner, count = f"container:{self.name}-infrastructure", sum(not part.is_init for part in self.spec.parts)
         # The containers share what the task has.
         options = ["--cpus", f"{self.spec.cpus / count:.3f}", "--memory", f"{self.spec.memory_mb // count}m",
                    "--network", owner, "--ipc", owner if self.spec.shares_ipc else "private", *part.options]
@@ -211,7 +211,10 @@ class Pattern:
         for part in self.spec.parts:
             if part.name == "falco" and not with_falco:
                 continue
-            if part.name != "workload":
+            if part.is_init:
+                if (status := stage.start(part).status()) != 0:
+                    raise Failed(f"{part.name} ended with status {status}")
+            elif part.name != "workload":
                 started[part.name] = stage.start(part)
             elif self.is_attached:
                 # The image is as it was, with an entry point of its own.

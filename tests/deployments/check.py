@@ -124,7 +124,7 @@ def pod_file(path):
     for pod in (entry["spec"] for entry in objects if entry["kind"] == "Pod"):
         check(path, not pod.get("hostPID") and not pod.get("hostNetwork"), "Fargate has no host to share")
         volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
-        for container in pod["containers"]:
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
             name = container["name"]
             image(path, container["image"])
             check(path, is_restricted(pod, container), f"{name} does not satisfy the restricted profile")

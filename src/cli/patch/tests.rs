@@ -118,8 +118,10 @@ fn a_patched_task_is_the_task_definition_of_its_pattern() {
 /// Our own pods, named as a patched one, and without the rule that is an example.
 fn our_pod(pattern: Pattern) -> (Json, Option<Json>) {
     let name = pattern.name();
-    let mut text = file(&format!("podspecs/{name}.yaml")).replace("name: link", "name: creance-link");
-    text = text.replace("name: configuration", "name: creance-configuration");
+    let mut text = file(&format!("podspecs/{name}.yaml"));
+    for volume in ["link", "configuration", "binaries"] {
+        text = text.replace(&format!("name: {volume}\n"), &format!("name: creance-{volume}\n"));
+    }
     let mut documents = documents(&text);
     let (mut pod, mut map) = (documents.pop().unwrap(), documents.pop().unwrap());
     pod["metadata"]["name"] = "creance-plain".into();
@@ -145,7 +147,7 @@ fn our_pod(pattern: Pattern) -> (Json, Option<Json>) {
 #[test]
 fn a_patched_pod_is_the_pod_of_its_pattern() {
     let keys = Keys { entrypoint: "command", command: "args" };
-    for pattern in PODS.into_iter().filter(|&pattern| pattern != Pattern::MountedBinaries) {
+    for pattern in PODS {
         let patched = pods(&plain_pod(), &request(pattern)).unwrap();
         let mut documents = documents(&patched.text).into_iter();
         let (mut pod, map) = (documents.next().unwrap(), documents.next());
@@ -165,20 +167,6 @@ fn a_patched_pod_is_the_pod_of_its_pattern() {
         assert_eq!(pod, our_pod, "{}", pattern.name());
         assert_eq!(map, our_map, "{}", pattern.name());
     }
-}
-
-#[test]
-fn a_pod_with_mounted_binaries_gets_them_from_an_init_container() {
-    let patched = pods(&plain_pod(), &request(Pattern::MountedBinaries)).unwrap();
-    let pod = documents(&patched.text).swap_remove(0);
-    let workload = &pod["spec"]["containers"][0];
-    let launcher = ["/creance/creance", "run", "--link", "/run/creance", "--wait-consumer", "30", "--"];
-    assert_eq!(workload["command"], json!([launcher.as_slice(), &["entrypoint.sh"]].concat()));
-    assert_eq!(workload["args"], json!(["--sleep", "5", "--bin-dir", "/home/workload"]));
-    let init = &pod["spec"]["initContainers"][0];
-    assert_eq!(init["command"], json!(["/creance/creance", "install", "/shared"]));
-    assert_eq!(init["volumeMounts"][0], json!({"name": "creance-binaries", "mountPath": "/shared"}));
-    assert_eq!(pod["spec"]["containers"][1]["name"], "falco");
 }
 
 /// What is in the first but not in the second, line by line.
