@@ -395,17 +395,17 @@ fn shifted(piece: &str, column: usize) -> String {
         .collect()
 }
 
-/// A word as YAML: as it is if nobody can take it for something else.
+/// A word as YAML: as it is if nobody can take it for something else. Numbers, in any notation, and dates begin with a digit, a
+/// sign or a dot.
 pub(super) fn plain_or_quoted(word: &str) -> String {
-    let is_plain_start = |c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '.' | '_');
+    let is_plain_start = |c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_');
     let is_plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '@' | '=' | '+' | ':');
     let body = word.strip_prefix("--").unwrap_or(word);
     let is_safe = body.starts_with(is_plain_start)
         && body.chars().all(is_plain)
         && !body.ends_with(':')
-        // Numbers in any base or notation, and dates, begin with a digit or a dot.
-        && !(body.starts_with('.') && !body.contains('/'))
-        && !["y", "n", "yes", "no", "on", "off", "true", "false", "null"].contains(&word.to_ascii_lowercase().as_str());
+        && !["y", "n", "yes", "no", "on", "off", "true", "false", "null"]
+            .contains(&word.to_ascii_lowercase().as_str());
     if is_safe { word.into() } else { quoted(word) }
 }
