@@ -18,7 +18,7 @@ repository=$(cd -- "$here/.." && pwd)
 version=$(sed -n '/^\[package\]/,/^$/s/^version = "\(.*\)"$/\1/p' "$repository/Cargo.toml")
 readonly here repository version
 # In the order in which they need each other.
-readonly images=(binaries falco workload embeddedbinaries sidecarvolume sidecarptrace sidecarattach)
+readonly images=(binaries falco workload embeddedbinaries supervisord sidecarvolume sidecarptrace sidecarattach)
 
 fail() {
     echo "containerimages/build.sh: $1" >&2
@@ -69,6 +69,7 @@ build() {
         *)
             arguments=(--build-arg "PREFIX=$prefix" --build-arg "VERSION=$version")
             case $name in
+                supervisord) directory=$here/embeddedbinaries/supervisord ;;
                 falco) [[ -z ${FALCO_IMAGE:-} ]] || arguments+=(--build-arg "FALCO=$FALCO_IMAGE") ;;
                 sidecarattach) [[ -z ${DEBIAN_IMAGE:-} ]] || arguments+=(--build-arg "BASE=$DEBIAN_IMAGE") ;;
                 *) arguments+=(--build-arg "WORKLOAD=${WORKLOAD_IMAGE:-${prefix}creance-workload:$version}") ;;

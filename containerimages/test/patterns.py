@@ -132,7 +132,7 @@ class Stage:
 
     def start(self, part, command=None, entrypoint=None):
         """A container of the task, perhaps with another command."""
-        owner, count = f"container:{self.name}-infrastructure", len(self.spec.parts)
+        owner, count = f"container:{self.name}-infrastructure", sum(not part.is_init for part in self.spec.parts)
         # The containers share what the task has.
         options = ["--cpus", f"{self.spec.cpus / count:.3f}", "--memory", f"{self.spec.memory_mb // count}m",
                    "--network", owner, "--ipc", owner if self.spec.shares_ipc else "private", *part.options]
@@ -211,7 +211,10 @@ class Pattern:
         for part in self.spec.parts:
             if part.name == "falco" and not with_falco:
                 continue
-            if part.name != "workload":
+            if part.is_init:
+                if (status := stage.start(part).status()) != 0:
+                    raise Failed(f"{part.name} ended with status {status}")
+            elif part.name != "workload":
                 started[part.name] = stage.start(part)
             elif self.is_attached:
                 # The image is as it was, with an entry point of its own.
@@ -237,6 +240,23 @@ class Pattern:
             ECS["id"], ECS["name"], ECS["repository"])  # fmt: skip
 
 
+class Supervised(Pattern):
+    """embeddedbinaries with a supervisor as the first process, which gives the container a status of its own."""
+
+    def __init__(self, images, path):
+        super().__init__(images, path)
+        self.title = "containerimages/embeddedbinaries/supervisord"
+
+    def start(self, stage, arguments, with_falco=True, script="entrypoint.sh"):
+        self.infrastructure = stage.infrastructure()
+        (part,) = self.spec.parts
+        command = " ".join([script, *arguments])
+        image = part.image.replace("creance-embeddedbinaries", "creance-supervisord")
+        part = dataclasses.replace(part, image=image, command=None, options=[*part.options, "--env", f"WORKLOAD={command}"])
+        container = stage.start(part)
+        return container, container
+
+
 class Checks:
     def __init__(self, images):
         self.images, self.failed, self.passed = images, 0, 0
@@ -258,6 +278,19 @@ class Checks:
         self.check(f"{title}: the workload's exit status is the container's", self.status_is_kept, pattern)
         self.check(f"{title}: a workload that is killed ends its container", self.workload_is_killed, pattern)
         self.check(f"{title}: without Falco the workload runs all the same", self.without_falco, pattern)
+
+    def supervised(self, pattern):
+        title = pattern.title
+        self.check(f"{title}: the alerts of the right rules arrive", self.alerts_arrive, pattern)
+        self.check(f"{title}: Falco is killed, comes back and alerts again", self.falco_comes_back, pattern)
+        self.check(f"{title}: the container ends with the workload", self.ends_with_workload, pattern)
+
+    def ends_with_workload(self, pattern):
+        with pattern.stage() as stage:
+            container, _ = pattern.start(stage, pattern.one_round)
+            container.status()
+            if not any("rounds done: 1" in line for line in container.output()):
+                raise Failed("the workload did not say that it is done")
 
     def alerts_arrive(self, pattern):
         with pattern.stage() as stage:
@@ -338,9 +371,14 @@ def main():
     checks = Checks(images)
     words = given.patterns or [""]
     wanted = [path for path in files if any(word in str(path.relative_to(REPOSITORY)) for word in words)]
+    # A variant of a task definition has no file of its own, and goes by the name of its image.
+    supervised = REPOSITORY / "taskdefinitions" / "embeddedbinaries.json"
+    tasks = [lambda path=path: checks.all(Pattern(images, path)) for path in wanted]
+    if any(word in "embeddedbinaries/supervisord" for word in words):
+        tasks.append(lambda: checks.supervised(Supervised(images, supervised)))
     # They wait more than they work.
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
-        list(pool.map(lambda path: checks.all(Pattern(images, path)), wanted))
+        list(pool.map(lambda task: task(), tasks))
     print(f"{checks.passed} passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 

@@ -24,6 +24,8 @@ class Part:
     # Files of a ConfigMap: path in the container, text.
     files: list = dataclasses.field(default_factory=list)
     is_restarted: bool = False
+    # It ends before the others start.
+    is_init: bool = False
 
 
 @dataclasses.dataclass
@@ -97,7 +99,8 @@ def pod(path):
     volumes = {volume["name"]: volume for volume in found.get("volumes", [])}
     # A pod's containers share IPC, and with it /dev/shm.
     spec = Spec([], found.get("shareProcessNamespace", False), shares_ipc=True, is_pod=True)
-    for container in found["containers"]:
+    init = found.get("initContainers", [])
+    for container in [*init, *found["containers"]]:
         own = {**context, **container.get("securityContext", {})}
         changes = own.get("capabilities", {})
         options = capabilities(changes.get("drop", []), changes.get("add", []))
@@ -112,7 +115,9 @@ def pod(path):
         name, image = container["name"], container["image"]
         command, arguments = container.get("command"), container.get("args")
         # A pod starts all of its containers again; but that the workload ended is what a test waits for.
-        part = Part(name, local(image), command, arguments, options, is_restarted=name != "workload")
+        part = Part(name, local(image), command, arguments, options)
+        part.is_init = container in init
+        part.is_restarted = name != "workload" and not part.is_init
         for mount in container.get("volumeMounts", []):
             volume = volumes[mount["name"]]
             if "configMap" in volume:

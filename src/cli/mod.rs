@@ -11,6 +11,7 @@ mod forward;
 mod guardian;
 mod install;
 mod options;
+pub mod patch;
 mod pause;
 mod program;
 mod rules;
@@ -65,6 +66,8 @@ enum Command {
     Pause(pause::Pause),
     /// Copy creance, and its plugin if it lies beside it, into a directory
     Install(install::Install),
+    /// Add creance to a task definition of ECS or a pod of Kubernetes
+    Patch(Box<patch::command::Patch>),
 }
 
 /// Says one line on standard error. Unlike `eprintln!` it does not panic when nobody can hear it: the exit status is
@@ -122,6 +125,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.downcast_ref::<run::UsageError>().is_some()
         || error.downcast_ref::<rules::BadRules>().is_some()
         || error.downcast_ref::<bench::BenchError>().is_some()
+        || error.downcast_ref::<patch::command::Refused>().is_some()
 }
 
 /// Prints help and the version as they are, and bad input as one line.
@@ -153,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::Pause(pause) => pause.run(),
         Command::Install(install) => install.run(),
+        Command::Patch(patch) => patch.run(),
     };
     match done {
         Ok(code) => code,

@@ -13,12 +13,19 @@ import botocore.validate
 import kubernetes_validate
 import yaml
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
+HERE = pathlib.Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
 IMAGES = REPOSITORY / "containerimages"
 VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]["version"]
 REGISTRY = "ACCOUNT_ID.dkr.ecr.REGION.amazonaws.com/"
 # The containers that may look into the processes of others.
 MAY_TRACE = {("sidecarattach", "attach")}
+# What `creance patch` makes of the samples: kind, sample, container, and the patterns.
+PATCHED = [
+    ("taskdef", "plain.json", "workload", ("embeddedbinaries", "mountedbinaries", "sidecarvolume", "sidecarattach")),
+    ("pod", "plain.yaml", "workload", ("embeddedbinaries", "mountedbinaries", "sidecarptrace", "sidecarvolume")),
+    ("pod", "several.yaml", "web", ("embeddedbinaries", "mountedbinaries", "sidecarptrace", "sidecarvolume")),
+]
 # The sizes that Fargate has, up to one CPU: units of CPU, and MiB.
 SIZES = {256: {512, 1024, 2048}, 512: set(range(1024, 5120, 1024)), 1024: set(range(2048, 9216, 1024))}
 KUBERNETES = "1.33"
@@ -33,7 +40,8 @@ def check(path, holds, message):
     global checked
     checked += 1
     if not holds:
-        wrong.append(f"{path.relative_to(REPOSITORY)}: {message}")
+        name = path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
+        wrong.append(f"{name}: {message}")
 
 
 def image(path, name):
@@ -70,7 +78,8 @@ def task_definition(path, validator, shape):
         check(path, sources <= containers.keys() and needed <= containers.keys(), f"{name} needs who is not there")
         check(path, sources <= needed, f"{name} takes a volume of who may not have started")
         added = container.get("linuxParameters", {}).get("capabilities", {}).get("add", [])
-        check(path, added == (["SYS_PTRACE"] if (path.stem, name) in MAY_TRACE else []), f"{name} adds {added}")
+        may_trace = {(path.stem, name), (path.parent.name, name)} & MAY_TRACE
+        check(path, added == (["SYS_PTRACE"] if may_trace else []), f"{name} adds {added}")
         check(path, not container.get("privileged"), f"{name} is privileged, which Fargate refuses")
         options = container["logConfiguration"]["options"]
         check(path, options.get("mode") == "non-blocking", f"a slow log would stop {name}")
@@ -115,7 +124,7 @@ def pod_file(path):
     for pod in (entry["spec"] for entry in objects if entry["kind"] == "Pod"):
         check(path, not pod.get("hostPID") and not pod.get("hostNetwork"), "Fargate has no host to share")
         volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
-        for container in pod["containers"]:
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
             name = container["name"]
             image(path, container["image"])
             check(path, is_restricted(pod, container), f"{name} does not satisfy the restricted profile")
@@ -148,10 +157,34 @@ def dockerfile(path, hadolint):
     check(path, done.returncode == 0, done.stdout.strip() or done.stderr.strip())
 
 
+def patched(creance, directory):
+    """The files that `creance patch` makes of the samples, in a directory for each pattern."""
+    for kind, sample, container, patterns in PATCHED:
+        for pattern in patterns:
+            path = directory / pattern / sample
+            path.parent.mkdir(parents=True, exist_ok=True)
+            command = [creance, "patch", kind, HERE / "samples" / sample, "--pattern", pattern, "-o", path]
+            command += ["--container", container, "--image-prefix", REGISTRY]
+            if pattern not in ("mountedbinaries", "sidecarattach"):
+                command += ["--workload-image", f"{REGISTRY}creance-{pattern}:{VERSION}"]
+            if pattern == "sidecarattach":
+                command += ["--program", "workload.sh"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            check(path, done.returncode == 0, done.stderr)
+            if done.returncode == 0:
+                yield path
+
+
 def main():
     validator = botocore.validate.ParamValidator()
     shape = operation("ecs", "RegisterTaskDefinition").input_shape
+    files = list(patched(sys.argv[2], pathlib.Path(sys.argv[3])))
     kinds = {
+        "patched task definitions": [
+            (path for path in files if path.suffix == ".json"),
+            lambda path: task_definition(path, validator, shape),
+        ],
+        "patched files of Kubernetes": [(path for path in files if path.suffix == ".yaml"), pod_file],
         "task definitions": [
             REPOSITORY.glob("taskdefinitions/*.json"),
             lambda path: task_definition(path, validator, shape),

@@ -24,6 +24,7 @@ mod life;
 mod link;
 mod losses;
 mod order;
+mod patch;
 mod placement;
 mod privileges;
 mod programs;
