@@ -186,7 +186,7 @@ pub const DETOUR_INTERRUPTIONS_MAX: u32 = 4;
 pub const MAPS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Tracees from which on the engine waits for hints instead of walking all of them for each stop.
-pub const CROWD_TRACEES_MIN: usize = 32;
+pub const CROWD_TRACEES_MIN: usize = 200;
 
 /// So many times as long as a walk over all tracees takes, at least, passes between two of them.
 pub const CROWD_WALK_SHARE: u32 = 32;
