@@ -88,7 +88,7 @@ fn what_is_refused_is_one_line_with_its_place_and_writes_nothing() {
     fs::write(&broken, "kind: Pod\nspec: {containers: []}\n\u{1b}").unwrap();
     let cases = [
         (sample("several.yaml"), &[][..], "several.yaml:23:9: which container"),
-        (broken, &[], "broken.yaml:3:1: "),
+        (broken, &[], "broken.yaml:3:2: "),
         (path.join("none"), &[], "none: "),
         (sample("plain.yaml"), &["--entrypoint", "'"], "--entrypoint: "),
         (sample("plain.yaml"), &["--pattern", "sidecarattach"], "sidecarptrace"),

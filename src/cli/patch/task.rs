@@ -64,7 +64,11 @@ fn registrable(text: &str, notes: &mut Vec<String>) -> Result<String, Refusal> {
     let tree = Tree::json(text)?;
     let root = root(&tree)?;
     let mut plain = text.to_owned();
-    if let Some(inner) = root.get("taskDefinition").filter(|inner| inner.is_mapping()) {
+    is_unambiguous(root)?;
+    // What can be registered has its containers at the top.
+    let wrapped = root.get("taskDefinition").filter(|inner| inner.is_mapping());
+    if let Some(inner) = wrapped.filter(|_| root.get("containerDefinitions").is_none()) {
+        is_unambiguous(inner)?;
         plain = unwrapped(text, inner);
         let mut note = String::from(
             "this is what describe-task-definition gives: what stands in taskDefinition was taken",

@@ -442,6 +442,9 @@ fn what_cannot_be_edited_safely_is_refused_with_its_place() {
     let twice = r#"{"containerDefinitions": [{"name": "web", "entryPoint": ["a"], "entryPoint": ["b"]}]}"#;
     let refusal = task_definition(twice, &request(Pattern::MountedBinaries)).unwrap_err();
     assert_eq!((refusal.at, refusal.message.starts_with("entryPoint")), (twice.rfind("\"entryPoint"), true));
+    let twice = r#"{"taskDefinition": {"revision": 1, "revision": 2, "containerDefinitions": []}}"#;
+    let refusal = task_definition(twice, &request(Pattern::MountedBinaries)).unwrap_err();
+    assert_eq!((refusal.at, refusal.message.starts_with("revision")), (twice.rfind("\"revision"), true));
     for text in ["", "[]", "{}", "{\"containerDefinitions\": {}}", "nonsense"] {
         assert!(task_definition(text, &request(Pattern::MountedBinaries)).is_err(), "{text}");
     }
