@@ -42,10 +42,8 @@ impl PtraceEngine {
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
         let enter_ns = clock::wall_ns();
-        if let Some(pack) = &self.pack
-            && pack.entered(tid, self.wanted.shows_placement(call))
-        {
-            self.counters.packs_stuck += 1;
+        if let Some(pack) = &self.pack {
+            pack.entered(tid, self.wanted.shows_placement(call));
         }
         // Until the root has become the workload only its exec is the workload's, and that always matters.
         if self.is_launching && !is_exec(call) {

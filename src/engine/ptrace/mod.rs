@@ -243,11 +243,11 @@ impl PtraceEngine {
                 if self.is_unfiltered {
                     stop.keep_its_calls();
                 }
-                match &self.pack {
-                    Some(pack) if kind != StopKind::Exec => {
-                        pack.stopped(stop.tid(), self.tracees.phase(stop.tid()).is_some(), since);
-                    }
-                    _ => {}
+                if let Some(pack) = &self.pack
+                    && kind != StopKind::Exec
+                    && pack.stopped(stop.tid(), self.tracees.phase(stop.tid()).is_some(), since)
+                {
+                    self.counters.packs_stuck += 1;
                 }
                 if let Err(PtraceError::Refused { .. }) = self.act(stop, kind, since, recorder) {
                     self.counters.requests_refused += 1;

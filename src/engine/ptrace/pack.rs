@@ -99,23 +99,17 @@ impl Pack {
         Ok(Self { shared, watcher: Some(watcher) })
     }
 
-    /// A thread stands still, for any reason but a new program. One that nobody has told of yet is not `is_known`.
-    pub(super) fn stopped(&self, tid: Tid, is_known: bool, at: Instant) {
+    /// A thread stands still, for any reason but a new program. One that nobody has told of yet is not `is_known`. Tells whether
+    /// it has been stuck now.
+    ///
+    /// None stops in the middle of making a thread: what it makes has been made by then, and is still what it was.
+    pub(super) fn stopped(&self, tid: Tid, is_known: bool, at: Instant) -> bool {
         let mut state = self.shared.lock();
-        state.placement.stopped(at);
-        if is_known && state.placement.is_hot() {
-            state.join(tid);
-        }
-    }
-
-    /// It stands at the entry of a call, which may show where it is placed. Tells whether it has been stuck now.
-    pub(super) fn entered(&self, tid: Tid, is_shown: bool) -> bool {
-        let mut state = self.shared.lock();
-        // It is about to begin a call, so it is not in the middle of making a thread.
-        state.parted.retain(|parted| parted.tid != tid);
-        let step = state.placement.entered(is_shown);
-        state.part_if(step);
+        let step = state.placement.stopped(is_known, at);
         if step != Step::Stick {
+            if is_known && state.placement.is_hot() {
+                state.join(tid);
+            }
             return false;
         }
         state.stuck = stick(tid, state.tracer);
@@ -126,6 +120,17 @@ impl Pack {
             self.shared.wake.notify_one();
         }
         is_stuck
+    }
+
+    /// It stands at the entry of a call, which may show where it is placed.
+    pub(super) fn entered(&self, tid: Tid, is_shown: bool) {
+        let mut state = self.shared.lock();
+        // It is about to begin a call, so it is not in the middle of making a thread.
+        state.parted.retain(|parted| parted.tid != tid);
+        if is_shown {
+            let step = state.placement.shown();
+            state.part_if(step);
+        }
     }
 
     /// A thread has been made, and has not run yet. `creator` is `None` if it is not known.
@@ -177,7 +182,7 @@ impl Pack {
         }
         // What it was making has ended with its old program.
         state.parted.retain(|parted| ![former, tid].contains(&parted.tid));
-        state.placement.stopped(at);
+        state.placement.stopped(false, at);
     }
 
     /// A thread has ended.

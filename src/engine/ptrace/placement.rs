@@ -44,13 +44,19 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// A thread has stopped.
-    pub(super) fn stopped(&mut self, at: Instant) {
+    /// A thread has stopped, which may be stuck if it `is_known`.
+    pub(super) fn stopped(&mut self, is_known: bool, at: Instant) -> Step {
         let gap_max = Duration::from_micros(limits::PLACEMENT_GAP_US_MAX);
         let goes_on = self.last.is_some_and(|before| at.saturating_duration_since(before) <= gap_max);
         self.last = Some(at);
         self.run = if goes_on { self.run.saturating_add(1) } else { 1 };
         self.is_fresh = true;
+        let may_be_tried = self.not_before.is_none_or(|not_before| at >= not_before);
+        if self.is_stuck || !is_known || !self.is_hot() || !may_be_tried {
+            return Step::Stay;
+        }
+        (self.is_stuck, self.not_before, self.looks) = (true, None, 0);
+        Step::Stick
     }
 
     /// Whether stops come thick and fast: who stops then joins a pack. Who stops once in a while would only be in its way.
@@ -58,19 +64,11 @@ impl Placement {
         self.run >= limits::PLACEMENT_STOPS_MIN
     }
 
-    /// The thread that has just stopped stands at the entry of a call, which may show where it is placed.
-    pub(super) fn entered(&mut self, is_shown: bool) -> Step {
-        if is_shown {
-            // Who asks for its CPUs is often about to use them.
-            self.pause(limits::PLACEMENT_SHOWN_PAUSE_MS);
-            return self.part();
-        }
-        let may_be_tried = self.not_before.is_none_or(|not_before| self.last >= Some(not_before));
-        if self.is_stuck || !self.is_hot() || !may_be_tried {
-            return Step::Stay;
-        }
-        (self.is_stuck, self.not_before, self.looks) = (true, None, 0);
-        Step::Stick
+    /// A thread is about to make a call that shows where it is placed.
+    pub(super) fn shown(&mut self) -> Step {
+        // Who asks for its CPUs is often about to use them.
+        self.pause(limits::PLACEMENT_SHOWN_PAUSE_MS);
+        self.part()
     }
 
     /// A pack could not be stuck, or has become too large.
@@ -124,8 +122,7 @@ mod tests {
 
         fn call_after(&mut self, gap: Duration) -> Step {
             self.now += gap;
-            self.placement.stopped(self.now);
-            self.placement.entered(false)
+            self.placement.stopped(true, self.now)
         }
 
         fn stuck() -> Self {
@@ -147,6 +144,15 @@ mod tests {
     }
 
     #[test]
+    fn who_is_not_known_yet_is_not_stuck() {
+        let mut trial = Trial::new();
+        for _ in 0..100 {
+            assert_eq!(trial.placement.stopped(false, trial.now), Step::Stay);
+        }
+        assert_eq!(trial.call(), Step::Stick);
+    }
+
+    #[test]
     fn who_seldom_stops_is_not_stuck() {
         let mut trial = Trial::new();
         let gap = Duration::from_micros(limits::PLACEMENT_GAP_US_MAX + 1);
@@ -158,8 +164,8 @@ mod tests {
     #[test]
     fn whatever_could_show_it_parts_the_pack() {
         let mut trial = Trial::stuck();
-        assert_eq!(trial.placement.entered(true), Step::Part);
-        assert_eq!(trial.placement.entered(true), Step::Stay, "it is parted once");
+        assert_eq!(trial.placement.shown(), Step::Part);
+        assert_eq!(trial.placement.shown(), Step::Stay, "it is parted once");
         assert_eq!(trial.calls_until_stuck(), None, "who asks for its CPUs is often about to use them");
         trial.now += Duration::from_millis(limits::PLACEMENT_SHOWN_PAUSE_MS);
         assert_eq!(trial.calls_until_stuck(), Some(limits::PLACEMENT_STOPS_MIN));
