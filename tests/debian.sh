@@ -10,32 +10,34 @@ readonly mirror
 
 # debian_root ROOT LOG RELEASE [DEBOOTSTRAP_OPTION...]: makes the directory ROOT anew.
 debian_root() {
-    local root=$1 log=$2 release=$3
+    # Names of their own: what the script that sources this has made readonly cannot be a local either.
+    local debian_root=$1 debian_log=$2 debian_release=$3
     shift 3
     command -v debootstrap >/dev/null || fail 'debootstrap is not installed'
     [[ -n $mirror ]] || fail 'apt names no Debian mirror here: set CREANCE_DEBIAN_MIRROR'
-    rm -rf --one-file-system -- "$root"
+    rm -rf --one-file-system -- "$debian_root"
     # The script is named, since a debootstrap that is older than a release does not know it.
-    debootstrap --variant=minbase "$@" "$release" "$root" "$mirror" /usr/share/debootstrap/scripts/sid \
-        >"$log" 2>&1 || {
-        tail -n 20 "$log" >&2
+    debootstrap --variant=minbase "$@" "$debian_release" "$debian_root" "$mirror" \
+        /usr/share/debootstrap/scripts/sid >"$debian_log" 2>&1 || {
+        tail -n 20 "$debian_log" >&2
         fail 'debootstrap failed'
     }
 }
 
 # debian_import ROOT IMAGE [--change CHANGE | TAR_OPTION]...: makes an image of the directory, and removes that.
 debian_import() {
-    local root=$1 image=$2 changes=() options=()
+    local debian_root=$1 debian_image=$2 debian_changes=() debian_options=()
     shift 2
     while (($# > 0)); do
         if [[ $1 == --change ]]; then
-            changes+=("$1" "$2")
+            debian_changes+=("$1" "$2")
             shift
         else
-            options+=("$1")
+            debian_options+=("$1")
         fi
         shift
     done
-    tar -C "$root" --one-file-system "${options[@]}" -c . | docker import "${changes[@]}" - "$image" >/dev/null
-    rm -rf --one-file-system -- "$root"
+    tar -C "$debian_root" --one-file-system "${debian_options[@]}" -c . \
+        | docker import "${debian_changes[@]}" - "$debian_image" >/dev/null
+    rm -rf --one-file-system -- "$debian_root"
 }
