@@ -161,6 +161,10 @@ pub const PLACEMENT_THREADS_MAX: usize = 16;
 /// Threads that have been let go and whose children may still have that CPU, at most.
 pub const PLACEMENT_PARTED_MAX: usize = 256;
 
+/// CPUs, each with what was had before it, that are remembered of threads which have ended: a child that nobody tells of may
+/// have inherited one.
+pub const PLACEMENT_DEPARTED_MAX: usize = 16;
+
 /// Looks after which threads that stay busy are let go for some stops, so that the kernel can choose another CPU.
 pub const PLACEMENT_LOOKS_MAX: u32 = 20;
 

@@ -372,11 +372,18 @@ impl PtraceEngine {
         recorder: &mut Recorder<M>,
     ) -> Result<(), EngineError> {
         let mut detached = 0;
+        if let Some(pack) = &self.pack {
+            // What they make when they are let go would inherit their CPU, and nobody would see it.
+            pack.part();
+        }
         for tid in self.tracees.tids() {
             // The end of one that is gone is still to be reported.
             let _ = ptrace::interrupt(tid);
         }
         for held in self.tracees.take_held() {
+            if let Some(pack) = &self.pack {
+                pack.introduced(None, held.stop.tid());
+            }
             detached += usize::from(let_go(held.stop, held.kind));
         }
         loop {
@@ -415,6 +422,9 @@ impl PtraceEngine {
                     undo_interruption(&stop);
                 }
                 self.close_in_flight(tid, recorder);
+                if let Some(pack) = self.pack.as_ref().filter(|_| self.tracees.phase(tid).is_none()) {
+                    pack.introduced(None, tid);
+                }
                 return let_go(stop, kind);
             }
             StopKind::Created => self.introduce(stop, Resume::Free, now, recorder),

@@ -60,6 +60,9 @@ struct State {
     /// Tracees that were parted from and have not begun a call since. What they were making at that moment may have inherited
     /// their CPU.
     parted: Vec<Pinned>,
+    /// Threads that ended while they were stuck, or had been parted from: one for each CPU and what was had before. Who is
+    /// killed in the middle of making a thread never tells of it, and that thread may have inherited their CPU.
+    departed: Vec<Pinned>,
     /// The watcher sleeps until it is woken.
     is_asleep: bool,
     is_over: bool,
@@ -90,6 +93,7 @@ impl Pack {
             tracer: cpu::current_thread(),
             stuck: None,
             parted: Vec::with_capacity(limits::PLACEMENT_PARTED_MAX),
+            departed: Vec::with_capacity(limits::PLACEMENT_DEPARTED_MAX),
             is_asleep: false,
             is_over: false,
         };
@@ -139,7 +143,8 @@ impl Pack {
     /// until it was parted from, even if that is over, therefore counts as well.
     pub(super) fn introduced(&self, creator: Option<Tid>, tid: Tid) {
         let mut state = self.shared.lock();
-        if state.stuck.is_none() && state.parted.is_empty() {
+        let is_orphan = creator.is_none() && !state.departed.is_empty();
+        if state.stuck.is_none() && state.parted.is_empty() && !is_orphan {
             return;
         }
         let Ok(affinity) = cpu::affinity(tid) else { return };
@@ -153,7 +158,15 @@ impl Pack {
             state.bound();
             return;
         }
-        let Some(parted) = state.parted.iter().find(is_its_creator) else { return };
+        let Some(parted) = state.parted.iter().find(is_its_creator) else {
+            // The latest is the likeliest.
+            if let Some(departed) =
+                state.departed.iter().rfind(|departed| is_orphan && departed.to == affinity)
+            {
+                Pinned { tid, ..*departed }.undo();
+            }
+            return;
+        };
         let is_elsewhere =
             state.stuck.as_ref().is_some_and(|stuck| stuck.to != parted.to && stuck.has(parted.tid));
         // A creator that has this one CPU still, or again, was given it by somebody else, and so was its child.
@@ -183,6 +196,13 @@ impl Pack {
         // What it was making has ended with its old program.
         state.parted.retain(|parted| ![former, tid].contains(&parted.tid));
         state.placement.stopped(false, at);
+    }
+
+    /// Parts the pack if there is one: its threads are about to be let go.
+    pub(super) fn part(&self) {
+        let mut state = self.shared.lock();
+        let step = state.placement.refused();
+        state.part_if(step);
     }
 
     /// A thread has ended.
@@ -248,12 +268,18 @@ impl State {
         }
     }
 
-    /// A thread is gone, with all that it was making.
+    /// A thread is gone. What it was making may be there.
     fn forget(&mut self, tid: Tid) {
-        if let Some(stuck) = &mut self.stuck {
-            stuck.tracees.retain(|pinned| pinned.tid != tid);
+        let stuck = self.stuck.iter_mut().map(|stuck| &mut stuck.tracees);
+        for pinned in stuck.chain([&mut self.parted]) {
+            for gone in pinned.extract_if(.., |pinned| pinned.tid == tid) {
+                self.departed.retain(|departed| (departed.to, departed.before) != (gone.to, gone.before));
+                if self.departed.len() >= limits::PLACEMENT_DEPARTED_MAX {
+                    self.departed.remove(0);
+                }
+                self.departed.push(gone);
+            }
         }
-        self.parted.retain(|pinned| pinned.tid != tid);
     }
 
     /// Parts a pack that has become too large.
@@ -341,5 +367,59 @@ impl Pinned {
     fn restore(&self) -> bool {
         // If its cpuset has none of these CPUs any more, it is left to that.
         cpu::set_affinity(self.tid, &self.before).is_ok() || cpu::set_affinity(self.tid, &cpu::all()).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A thread that does nothing until it is dropped.
+    struct Idle {
+        tid: Tid,
+        end: Option<mpsc::Sender<()>>,
+        thread: Option<JoinHandle<()>>,
+    }
+
+    impl Idle {
+        fn new() -> Self {
+            let (end, ends) = mpsc::channel::<()>();
+            let (tell, told) = mpsc::channel();
+            let thread = thread::spawn(move || {
+                tell.send(cpu::current_thread()).unwrap();
+                // It ends when the other side is gone.
+                let _ = ends.recv();
+            });
+            Self { tid: told.recv().unwrap(), end: Some(end), thread: Some(thread) }
+        }
+    }
+
+    impl Drop for Idle {
+        fn drop(&mut self) {
+            self.end = None;
+            self.thread.take().unwrap().join().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_thread_was_making_when_it_was_killed_does_not_keep_its_cpu() {
+        // The tracer is stuck too, so it is a thread of its own.
+        thread::spawn(|| {
+            let (creator, child) = (Idle::new(), Idle::new());
+            let before = cpu::affinity(child.tid).unwrap();
+            let pack = Pack::new().unwrap();
+            let now = Instant::now();
+            assert!((0..limits::PLACEMENT_STOPS_MIN).any(|_| pack.stopped(creator.tid, true, now)));
+            let to = cpu::only(cpu::last_cpu(creator.tid).unwrap()).unwrap();
+            cpu::set_affinity(child.tid, &to).unwrap();
+            pack.ended(creator.tid);
+            pack.part();
+            pack.introduced(None, child.tid);
+            assert_eq!(cpu::affinity(child.tid), Ok(before));
+        })
+        .join()
+        .unwrap();
     }
 }
