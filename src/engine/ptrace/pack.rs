@@ -116,7 +116,9 @@ impl Pack {
             }
             return false;
         }
-        state.stuck = stick(tid, state.tracer);
+        // Of those who never begin a call it would be remembered for ever that they were parted from.
+        let has_room = state.parted.len() + limits::PLACEMENT_THREADS_MAX < limits::PLACEMENT_PARTED_MAX;
+        state.stuck = if has_room { stick(tid, state.tracer) } else { None };
         let is_stuck = state.stuck.is_some();
         if !is_stuck {
             state.placement.refused();
@@ -285,7 +287,7 @@ impl State {
     /// Parts a pack that has become too large.
     fn bound(&mut self) {
         let count = self.stuck.as_ref().map_or(0, |stuck| stuck.tracees.len());
-        if count > limits::PLACEMENT_THREADS_MAX || count + self.parted.len() > limits::PLACEMENT_PARTED_MAX {
+        if count > limits::PLACEMENT_THREADS_MAX {
             let step = self.placement.refused();
             self.part_if(step);
         }
