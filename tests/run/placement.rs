@@ -1,6 +1,7 @@
 //! A thread that stops often is stuck to one CPU, and nothing of it is to be seen in the workload.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     path::Path,
     thread,
@@ -83,55 +84,46 @@ fn programs_that_ask_get_their_native_answer() {
     }
 }
 
-#[test]
-fn a_thread_that_goes_quiet_may_run_everywhere_again() {
+/// Whom a workload names in the first FIFO is let go while it waits for the second; the workload must have had somebody stuck.
+fn assert_is_let_go(words: impl FnOnce(&Path, &Path) -> Vec<OsString>) {
     let (_held, path) = directory();
     let [told, awaited] = ["told", "awaited"].map(|name| {
         let path = path.join(name);
         fifo(&path);
         path
     });
-    let program = fixture("placed");
-    let words = [program.as_os_str(), "quiet".as_ref(), told.as_os_str(), awaited.as_os_str()];
-    let running = Workload::new(words).flags(STUCK).start_under_creance();
-    let pid = fs::read_to_string(told).unwrap().trim().parse().unwrap();
+    let running = Workload::new(words(&told, &awaited)).flags(STUCK).start_under_creance();
+    let pid = fs::read_to_string(told).expect("it is told").trim().parse().expect("a pid");
     let since = Instant::now();
-    let here = affinity(current_thread()).unwrap();
-    while affinity(Tid(pid)).unwrap() != here {
+    let here = affinity(current_thread()).expect("a thread may ask");
+    while affinity(Tid(pid)).expect("it is there") != here {
         assert!(since.elapsed() < LIMIT, "it keeps its one CPU");
         thread::yield_now();
     }
-    File::options().write(true).open(awaited).unwrap();
+    File::options().write(true).open(awaited).expect("somebody reads");
     let finished = running.finish();
     assert_eq!(finished.status.code(), Some(0));
     assert!(stuck(&finished) > 0 || !has_cpus(), "{}", finished.stderr);
 }
 
 #[test]
-fn what_is_born_where_others_are_stuck_may_run_everywhere_when_they_are_let_go() {
-    let (_held, path) = directory();
-    let [told, awaited] = ["told", "awaited"].map(|name| {
-        let path = path.join(name);
-        fifo(&path);
-        path
+fn a_thread_that_goes_quiet_may_run_everywhere_again() {
+    assert_is_let_go(|told, awaited| {
+        let program = fixture("placed");
+        [program.as_os_str(), "quiet".as_ref(), told.as_os_str(), awaited.as_os_str()].map(Into::into).into()
     });
-    let script = format!(
-        "loop() {{ for i in {{1..60}}; do /bin/true; done; }}; loop; sleep 1000 & loop; echo $! >{}; : <{}; kill %1",
-        told.display(),
-        awaited.display()
-    );
-    let running = Workload::new(["bash", "-c", &script]).flags(STUCK).start_under_creance();
-    let sleeper = fs::read_to_string(told).unwrap().trim().parse().unwrap();
-    let since = Instant::now();
-    let here = affinity(current_thread()).unwrap();
-    while affinity(Tid(sleeper)).unwrap() != here {
-        assert!(since.elapsed() < LIMIT, "it keeps its one CPU");
-        thread::yield_now();
-    }
-    File::options().write(true).open(awaited).unwrap();
-    let finished = running.finish();
-    assert_eq!(finished.status.code(), Some(0));
-    assert!(stuck(&finished) > 0 || !has_cpus(), "{}", finished.stderr);
+}
+
+#[test]
+fn what_is_born_where_others_are_stuck_may_run_everywhere_when_they_are_let_go() {
+    assert_is_let_go(|told, awaited| {
+        let script = format!(
+            "loop() {{ for i in {{1..60}}; do /bin/true; done; }}; loop; sleep 1000 & loop; echo $! >{}; : <{}; kill %1",
+            told.display(),
+            awaited.display()
+        );
+        ["bash", "-c", &script].map(Into::into).into()
+    });
 }
 
 #[test]
