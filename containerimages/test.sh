@@ -5,9 +5,9 @@
 #
 #   containerimages/test.sh [--verbose] [PATTERN...]
 #
-# Needs root, docker, debootstrap, binutils and python3 with yaml, and target/release/{creance,libcreance.so} (or
-# CREANCE_BINARY and CREANCE_PLUGIN), of which creance must be static or no newer than Debian bookworm. How the images are
-# made, and what stands for Falco: test/images.sh.
+# Needs root, docker, debootstrap, binutils and python3 with yaml, CREANCE_BINARY, a static creance, and
+# target/release/libcreance.so (or CREANCE_PLUGIN), which must be no newer than Debian bookworm. How they are built:
+# binaries/Dockerfile. How the images are made, and what stands for Falco: test/images.sh.
 set -euo pipefail
 
 fail() {

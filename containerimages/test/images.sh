@@ -70,6 +70,9 @@ make_images() {
     [[ -x $binary ]] || fail "there is no $binary: run 'cargo build --release' first, or set CREANCE_BINARY"
     [[ -e $plugin ]] || fail "there is no $plugin: see docs/falco.md, or set CREANCE_PLUGIN"
     command -v strip >/dev/null || fail 'there is no strip (apt-get install binutils)'
+    # In an image from scratch there is nothing that could load it otherwise.
+    ! readelf --program-headers --wide -- "$binary" | grep INTERP >/dev/null \
+        || fail "$binary is not static: build it as containerimages/binaries/Dockerfile does, and set CREANCE_BINARY"
     mkdir -p -- "$work_dir"
     "$repository/tests/libsinsp/image" || exit $?
     make_debian
