@@ -118,7 +118,8 @@ fn a_thread_that_goes_quiet_may_run_everywhere_again() {
 fn what_is_born_where_others_are_stuck_may_run_everywhere_when_they_are_let_go() {
     assert_is_let_go(|told, awaited| {
         let script = format!(
-            "loop() {{ for i in {{1..60}}; do /bin/true; done; }}; loop; sleep 1000 & loop; echo $! >{}; : <{}; kill %1",
+            "opens() {{ for i in {{1..60}}; do : < /nonexistent/stuck; done 2> /dev/null; }}; \
+             opens; sleep 1000 & opens; echo $! > {}; : < {}; kill %1",
             told.display(),
             awaited.display()
         );
