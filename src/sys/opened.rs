@@ -242,17 +242,19 @@ mod tests {
 
     use super::*;
 
-    /// Compares a file with a path that was read so much before or after now.
-    fn compared(file: &File, path: &Path, start: Option<Start<'_>>, after: Duration) -> Likeness {
+    /// Compares a file with a path that was read then.
+    fn compared(file: &File, path: &Path, start: Option<Start<'_>>, since: SystemTime) -> Likeness {
         let own = (Tid(nix::unistd::gettid().as_raw()), Pid(nix::unistd::getpid().as_raw()));
         let path = path.as_os_str().as_bytes();
-        let asked = Asked { path, start, is_unnamed: false, since: SystemTime::now() + after };
+        let asked = Asked { path, start, is_unnamed: false, since };
         let opened = Opened::read(own.0, file.as_raw_fd()).unwrap();
         compare(own, file.as_raw_fd(), &opened, &asked)
     }
 
     #[test]
     fn a_file_is_the_one_that_a_path_names_by_any_way_and_no_other() {
+        let before = SystemTime::now();
+        let later = before + Duration::from_secs(3600);
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().canonicalize().unwrap();
         let [a, b, link, gone] = ["a", "b", "link", "gone"].map(|name| path.join(name));
@@ -261,13 +263,12 @@ mod tests {
         std::os::unix::fs::symlink(&a, &link).unwrap();
         let (file, place) = (File::open(&a).unwrap(), File::open(&path).unwrap());
         let start = Start { fd: Some(place.as_raw_fd()), text: path.as_os_str().as_bytes() };
-        let (later, now) = (Duration::from_secs(9), Duration::ZERO);
         let dots = path.join("../").join(path.file_name().unwrap()).join("./a");
         for named in [&a, &link, &dots] {
-            assert_eq!(compared(&file, named, None, now), Likeness::Same, "{}", named.display());
+            assert_eq!(compared(&file, named, None, before), Likeness::Same, "{}", named.display());
         }
         for named in ["a", "./a", "link"] {
-            assert_eq!(compared(&file, Path::new(named), Some(start), now), Likeness::Same, "{named}");
+            assert_eq!(compared(&file, Path::new(named), Some(start), before), Likeness::Same, "{named}");
         }
         // Nothing was moved for long.
         for named in [&b, &gone] {
@@ -276,14 +277,14 @@ mod tests {
         assert_eq!(compared(&file, Path::new("b"), Some(start), later), Likeness::Different);
         // It was, or may have been.
         for named in [&b, &gone] {
-            assert_eq!(compared(&file, named, None, now), Likeness::Unclear, "{}", named.display());
+            assert_eq!(compared(&file, named, None, before), Likeness::Unclear, "{}", named.display());
         }
         let other = File::open(&b).unwrap();
         assert_eq!(compared(&other, &link, None, later), Likeness::Unclear);
         let elsewhere = Start { text: b"/elsewhere", ..start };
         assert_eq!(compared(&file, Path::new("b"), Some(elsewhere), later), Likeness::Unclear);
         let status = File::open("/proc/self/status").unwrap();
-        assert_eq!(compared(&status, Path::new("/proc/self/status"), None, now), Likeness::Same);
+        assert_eq!(compared(&status, Path::new("/proc/self/status"), None, before), Likeness::Same);
         assert_eq!(compared(&file, Path::new("/proc/self/status"), None, later), Likeness::Unclear);
     }
 }

@@ -9,7 +9,10 @@ mod detour;
 
 use std::{cell::Cell, io, mem, ptr};
 
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
+};
 
 pub use detour::{CAN_SET_ARGUMENTS, Detour, Ended, Late, NotBegun};
 
@@ -174,6 +177,15 @@ pub fn wait() -> io::Result<Waited> {
 /// As [`wait`].
 pub fn wait_or_signal() -> io::Result<Option<Waited>> {
     wait_with(-1, 0, LetGo::Continue)
+}
+
+/// Whether a tracee has something new to tell. That stays to be waited for.
+#[must_use]
+pub fn has_news(tid: Tid) -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
+    let look = look | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+    let waited = waitid(Id::Pid(nix::unistd::Pid::from_raw(tid.0)), look);
+    waited != Ok(WaitStatus::StillAlive)
 }
 
 /// Waits for this one thread; `None` if it is not attached to, or is no more.

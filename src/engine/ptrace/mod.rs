@@ -312,10 +312,11 @@ impl PtraceEngine {
             Action::Deliver(onward, signal) => self.resume(stop, (onward, signal), Stage::Life, since),
             Action::Listen => self.resume(stop, (Resume::Listen, 0), Stage::Life, since),
         };
-        // One that has been continued meanwhile, as its tracer was that had been stopped too, does not stay where it is.
+        // One that has been continued before we came to its stop does not stay where it is: it runs, or has stopped anew.
         if let StopKind::Group(signal) = kind
             && let Some(front) = self.front_of(tid)
             && procfs::state(tid) == Some(b't')
+            && !ptrace::has_news(tid)
         {
             front.root_stopped(signal);
         }
