@@ -15,14 +15,13 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    time::{ClockId, clock_gettime},
 };
 
 use super::end_by;
 use crate::{
     limits,
     sys::{
-        Pid,
+        Pid, clock,
         guard::{Front, Guarded, Stage},
         inbox::{Heard, Inbox},
         process, procfs,
@@ -70,7 +69,7 @@ pub(super) fn passed_on() -> Vec<i32> {
 /// What the guardian tells of: a signal that it was sent.
 pub(super) struct Told {
     heard: Heard,
-    /// When the guardian read it, as [`monotonic_ns`] has it.
+    /// When the guardian read it, as [`clock::monotonic_ns`] has it.
     at: u64,
 }
 
@@ -79,7 +78,7 @@ impl Told {
 
     /// A signal that has just been read.
     pub(super) fn now(heard: Heard) -> Self {
-        Self { heard, at: monotonic_ns() }
+        Self { heard, at: clock::monotonic_ns() }
     }
 
     /// It as a message.
@@ -218,7 +217,7 @@ impl Forwarder {
             } else if is_guarded {
                 self.own.retain(|(signal, _)| *signal != heard.signal);
                 self.own.push((heard.signal, heard.sender));
-                self.read_at.insert(kind(heard.signal), monotonic_ns());
+                self.read_at.insert(kind(heard.signal), clock::monotonic_ns());
             } else if heard.is_from_kernel() {
                 // It goes to the whole group.
             } else if let Some(process) = &root.process {
@@ -305,12 +304,6 @@ impl Forwarder {
 /// Signals of one kind take each other away while they wait: a signal for all that are like it.
 fn kind(signal: i32) -> i32 {
     if STOPS.contains(&signal) { libc::SIGCONT } else { signal }
-}
-
-/// The time by a clock that both processes share.
-fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The workload's first process.

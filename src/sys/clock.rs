@@ -1,10 +1,19 @@
 //! The two clocks: wall-clock time for records, monotonic time for how long a stop is held.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
 
 /// Wall-clock time (`CLOCK_REALTIME`) in nanoseconds since 1970; 0 for a clock set before that.
 #[must_use]
 pub fn wall_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Monotonic time (`CLOCK_MONOTONIC`) in nanoseconds, by which processes of one machine can compare moments.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
