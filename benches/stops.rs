@@ -12,6 +12,7 @@
 mod figures;
 #[path = "../tests/support/fixture.rs"]
 mod fixture;
+mod printed;
 
 use std::{
     env,
@@ -24,7 +25,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use creance::overhead::{figures::Machine, quiet::Quiet};
-use figures::{printed, spread};
+use figures::spread;
+use printed::printed;
 use tempfile::TempDir;
 
 /// Rounds of a row. Odd, so that the median is a run.
@@ -116,8 +118,10 @@ fn main() -> Result<()> {
         println!("| {} | {} |", row.title, cells.join(" | "));
     }
     if !quiet.foreign_percent().is_empty() {
-        let mut foreign = quiet.foreign_percent().to_vec();
-        println!("\nShare of the CPUs that others took, in per cent of a run: {}", spread(&mut foreign, 1)?);
+        println!(
+            "\nShare of the CPUs that others took, in per cent of a run: {}",
+            spread(quiet.foreign_percent(), 1)?
+        );
     }
     if bench.strace.is_none() {
         println!("\nNo strace in PATH.");
@@ -215,7 +219,7 @@ impl Bench {
         let ratios = ratios
             .iter_mut()
             .map(|ratios| if ratios.is_empty() { Ok("not measured".to_owned()) } else { spread(ratios, 2) });
-        iter::once(spread(&mut native, 2)).chain(ratios).collect()
+        iter::once(spread(&native, 2)).chain(ratios).collect()
     }
 
     /// What stands before the work; `None` if it is missing here.

@@ -7,11 +7,13 @@
 //! contrast, with one that does.
 
 mod figures;
+mod printed;
 
 use std::{collections::BTreeMap, env, process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use figures::{printed, spread};
+use figures::spread;
+use printed::printed;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// Rounds of runs. Odd, so that the median is a run.
@@ -103,7 +105,7 @@ fn measure(title: &str, flags: &[&str], calls: u32) -> Result<()> {
     let cells: Vec<String> = columns
         .into_iter()
         .zip([1, 1, 1, 3, 3])
-        .map(|(mut column, digits)| spread(&mut column, digits))
+        .map(|(column, digits)| spread(&column, digits))
         .collect::<Result<_>>()?;
     println!("| {title} | {} |", cells.join(" | "));
     Ok(())

@@ -15,6 +15,8 @@
 #[path = "../../tests/support/fixture.rs"]
 mod fixture;
 mod given;
+#[path = "../printed.rs"]
+mod printed;
 mod scaling;
 mod scripts;
 mod servers;

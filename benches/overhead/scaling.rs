@@ -25,6 +25,8 @@ use creance::{
 };
 use tempfile::TempDir;
 
+use crate::printed::printed;
+
 /// The calls that strace is told to trace: those that creance traps by the rules, and those that start programs.
 const STRACE_CALLS: &str = "trace=open,openat,openat2,execve,execveat";
 
@@ -147,7 +149,7 @@ impl Scaling {
                     let mut command = Command::new(words.next().context("a program")?);
                     command.args(words).args([growth.work, &count.to_string()]);
                     command.arg(&dropped).arg(x.to_string());
-                    Ok::<_, anyhow::Error>(nanoseconds(&mut command)? / 1000.0 / f64::from(count))
+                    Ok::<_, anyhow::Error>(printed(&mut command, "ns=")? / 1000.0 / f64::from(count))
                 };
                 let native = work(&[])?;
                 for (title, words) in self.tracers(&rules) {
@@ -315,19 +317,6 @@ impl Lines {
         let [id, title, x, y] = [id, title, x, y].map(str::to_owned);
         Curve { id, title, x, y, lines: lines.collect() }
     }
-}
-
-/// Runs the program and reads what it prints of its own time.
-fn nanoseconds(command: &mut Command) -> Result<f64> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting {command:?}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let figure = text.lines().find_map(|line| line.strip_prefix("ns="));
-    let said = || {
-        let error = String::from_utf8_lossy(&output.stderr);
-        format!("ended with {}: {}", output.status, error.lines().next().unwrap_or("no word"))
-    };
-    let figure = figure.filter(|_| output.status.success()).with_context(said)?;
-    figure.parse().with_context(|| format!("reading the figure {figure:?}"))
 }
 
 /// Sends records of 192 bytes from so many threads through a ring to this one.
