@@ -243,7 +243,7 @@ impl Surroundings<'_> {
         let mut found = Found::default();
         found.add(Source::Given, given.clone());
         if let Some(url) = self.metadata_url.as_ref().filter(|_| !found.is_complete()) {
-            match ecs::ask(url) {
+            match ecs::ask(url, limits::ECS_METADATA_SECONDS_MAX) {
                 Ok(answer) => {
                     let (identity, refused) = answer.identity();
                     found.add(Source::EcsMetadata, identity);

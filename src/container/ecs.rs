@@ -8,7 +8,7 @@ use std::{io::Read, panic};
 use serde::Deserialize;
 
 use super::{ContainerIdentity, IdentityError, parse_id, parse_image, parse_name};
-use crate::limits::{ECS_METADATA_BYTES_MAX, ECS_METADATA_SECONDS_MAX};
+use crate::limits::ECS_METADATA_BYTES_MAX;
 
 /// Why the endpoint told nothing.
 #[derive(Debug, thiserror::Error)]
@@ -63,20 +63,20 @@ impl Answer {
     }
 }
 
-/// Asks the endpoint.
-pub(super) fn ask(url: &str) -> Result<Answer, EcsError> {
+/// Asks the endpoint, which may take so many seconds.
+pub(super) fn ask(url: &str, seconds_max: u64) -> Result<Answer, EcsError> {
     // minreq 3.0.0 subtracts the length of a header line from what is left of its bound, and counts two bytes for the
     // end of a line that may have one: with overflow checks it panics, without them it goes on.
-    let body = panic::catch_unwind(|| fetch(url))
+    let body = panic::catch_unwind(|| fetch(url, seconds_max))
         .unwrap_or_else(|_| Err(EcsError::Client { url: url.to_owned() }))?;
     serde_json::from_slice(&body).map_err(|source| EcsError::Json { url: url.to_owned(), source })
 }
 
-fn fetch(url: &str) -> Result<Vec<u8>, EcsError> {
+fn fetch(url: &str, seconds_max: u64) -> Result<Vec<u8>, EcsError> {
     let own = || url.to_owned();
     // The time is for all of it, the reading of the body included.
     let response = minreq::get(url)
-        .with_timeout(ECS_METADATA_SECONDS_MAX)
+        .with_timeout(seconds_max)
         .with_follow_redirects(false)
         .send_lazy()
         .map_err(|source| EcsError::Request { url: own(), source })?;

@@ -265,6 +265,11 @@ fn serve(answer: impl Into<Vec<u8>>) -> String {
     url
 }
 
+/// Asks, and gives a busy machine time for it.
+fn ask(url: &str) -> Result<ecs::Answer, ecs::EcsError> {
+    ecs::ask(url, 60)
+}
+
 fn read_request(stream: &mut TcpStream) {
     let mut request = Vec::new();
     let mut byte = [0];
@@ -292,7 +297,7 @@ fn the_answer_of_ecs_gives_id_name_and_image() {
         body.len()
     );
     for answer in [ok(&body), chunked] {
-        let (identity, refused) = ecs::ask(&serve(answer)).unwrap().identity();
+        let (identity, refused) = ask(&serve(answer)).unwrap().identity();
         assert_eq!(identity.id, parse_id(&format!("{TASK}-2495160603")).ok());
         assert_eq!(identity.name.as_deref(), Some("web"));
         assert_eq!(identity.image.as_deref(), Some("r.example/web:1"));
@@ -303,7 +308,7 @@ fn the_answer_of_ecs_gives_id_name_and_image() {
 #[test]
 fn a_field_of_ecs_that_is_unfit_is_left_out_and_told() {
     let body = r#"{"DockerId":"soon","DockerName":"","Name":"web","Image":null}"#;
-    let (identity, refused) = ecs::ask(&serve(ok(body))).unwrap().identity();
+    let (identity, refused) = ask(&serve(ok(body))).unwrap().identity();
     assert_eq!(identity, ContainerIdentity { name: Some("web".to_owned()), ..Default::default() });
     assert_eq!(refused, [IdentityError::Id { given: "soon".to_owned() }]);
 }
@@ -312,7 +317,7 @@ fn a_field_of_ecs_that_is_unfit_is_left_out_and_told() {
 fn an_answer_that_is_late_is_not_waited_for() {
     for answer in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"] {
         let start = Instant::now();
-        let error = ecs::ask(&serve(answer)).unwrap_err();
+        let error = ecs::ask(&serve(answer), limits::ECS_METADATA_SECONDS_MAX).unwrap_err();
         assert!(matches!(error, ecs::EcsError::Request { .. } | ecs::EcsError::Body { .. }), "{error:?}");
         assert!(start.elapsed() < Duration::from_secs(limits::ECS_METADATA_SECONDS_MAX + 4));
     }
@@ -321,7 +326,7 @@ fn an_answer_that_is_late_is_not_waited_for() {
 #[test]
 fn an_answer_that_is_no_metadata_is_an_error() {
     for body in ["", "null", "{}", r#"{"DockerId":7}"#, "<html>", "\u{0}\u{1}"] {
-        let error = ecs::ask(&serve(ok(body))).unwrap_err();
+        let error = ask(&serve(ok(body))).unwrap_err();
         assert!(matches!(error, ecs::EcsError::Json { .. }), "{body:?}: {error:?}");
     }
 }
@@ -329,9 +334,9 @@ fn an_answer_that_is_no_metadata_is_an_error() {
 #[test]
 fn an_answer_without_end_is_cut_off() {
     let body = format!(r#"{{"DockerId":"{}"#, "a".repeat(4 * 1024 * 1024));
-    let error = ecs::ask(&serve(ok(&body))).unwrap_err();
+    let error = ask(&serve(ok(&body))).unwrap_err();
     assert!(matches!(error, ecs::EcsError::TooLong { .. }), "{error:?}");
-    let error = ecs::ask(&serve(format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(100_000)))).unwrap_err();
+    let error = ask(&serve(format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(100_000)))).unwrap_err();
     assert!(matches!(error, ecs::EcsError::Request { .. }), "{error:?}");
 }
 
@@ -340,17 +345,17 @@ fn a_status_other_than_200_is_an_error_and_no_redirect_is_followed() {
     for status in [404, 500, 302] {
         let answer =
             format!("HTTP/1.1 {status} Other\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
-        let error = ecs::ask(&serve(answer)).unwrap_err();
+        let error = ask(&serve(answer)).unwrap_err();
         assert!(matches!(error, ecs::EcsError::Status { status: told, .. } if told == status), "{error:?}");
     }
-    let error = ecs::ask(&serve("junk\r\n\r\n")).unwrap_err();
+    let error = ask(&serve("junk\r\n\r\n")).unwrap_err();
     assert!(matches!(error, ecs::EcsError::Status { status: 503, .. }), "{error:?}");
 }
 
 #[test]
 fn a_client_that_panics_is_an_error() {
     // One byte less than the bound, and no carriage return.
-    let error = ecs::ask(&serve(format!("HTTP/1.1 200 OK\r\n{:a<8191}\n\r\n", "X:"))).unwrap_err();
+    let error = ask(&serve(format!("HTTP/1.1 200 OK\r\n{:a<8191}\n\r\n", "X:"))).unwrap_err();
     // Without overflow checks the client goes on to a body that does not end in time.
     let is_expected = match error {
         ecs::EcsError::Client { .. } => cfg!(debug_assertions),
@@ -363,7 +368,7 @@ fn a_client_that_panics_is_an_error() {
 fn an_url_that_is_no_url_is_an_error() {
     for url in ["", "169.254.170.2/v4", "https://127.0.0.1:1/", "http://", "http://\u{fffd}/", "http://[::1"]
     {
-        assert!(matches!(ecs::ask(url), Err(ecs::EcsError::Request { .. })), "{url}");
+        assert!(matches!(ask(url), Err(ecs::EcsError::Request { .. })), "{url}");
     }
 }
 
