@@ -165,6 +165,9 @@ pub const PLACEMENT_PARTED_MAX: usize = 256;
 /// have inherited one.
 pub const PLACEMENT_DEPARTED_MAX: usize = 16;
 
+/// Bytes of the largest set of CPUs that a kernel has: 8,192 CPUs (`CONFIG_NR_CPUS`).
+pub const AFFINITY_BYTES_MAX: usize = 1024;
+
 /// Looks after which threads that stay busy are let go for some stops, so that the kernel can choose another CPU.
 pub const PLACEMENT_LOOKS_MAX: u32 = 20;
 

@@ -3,7 +3,10 @@
 //! It reads no memory itself and counts nothing. A call of which it says that no rule can match it was judged in the
 //! same way whether it is then dropped or only marked: an audit shows what a real run does.
 
-use super::{calls::CLONE_UNTRACED, process::name_in};
+use super::{
+    calls::{CLONE_UNTRACED, name_of},
+    process::name_in,
+};
 use crate::{
     abi::Abi,
     counters::EngineCounters,
@@ -120,6 +123,12 @@ impl Wanted {
     /// Whether a call would show that choice.
     pub(super) fn shows_placement(&self, call: &Call) -> bool {
         self.placement.as_ref().is_some_and(|calls| calls.is_wanted(call.abi, call.nr))
+    }
+
+    /// Whether a call asks for an affinity, and is trapped for placement alone.
+    pub(super) fn is_affinity_unwanted(&self, call: &Call) -> bool {
+        let is_asked = call.abi == Abi::NATIVE && name_of(call) == Some("sched_getaffinity");
+        is_asked && !self.is_audit && !self.interest.is_wanted(call.abi, call.nr)
     }
 
     /// What is trapped, but for an audit, which traps everything.

@@ -92,6 +92,28 @@ pub fn set_affinity(tid: Tid, cpus: &CpuSet) -> Result<(), Errno> {
     sched_setaffinity(nix::unistd::Pid::from_raw(tid.0), cpus)
 }
 
+/// What sched_getaffinity(2) would write for a thread that may run on `cpus`, into a buffer of so many bytes. How much that is
+/// is the kernel's own affair, so it is asked, about the calling thread.
+///
+/// # Errors
+/// `EINVAL` if the kernel takes no buffer of that size.
+#[expect(unsafe_code, reason = "what the library makes of the result is not what the kernel says")]
+pub fn affinity_bytes(cpus: &CpuSet, buffer_bytes: u32) -> Result<Vec<u8>, Errno> {
+    // A larger one would not be filled, but the kernel takes whole words only.
+    let word_bytes = size_of::<libc::c_ulong>();
+    let mut bytes = vec![0_u8; limits::AFFINITY_BYTES_MAX + word_bytes];
+    let len = usize::try_from(buffer_bytes).unwrap_or(usize::MAX);
+    let len = len.min(limits::AFFINITY_BYTES_MAX + len % word_bytes);
+    // SAFETY: the kernel writes at most `len` bytes, which `bytes` has.
+    let written = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, len, bytes.as_mut_ptr()) };
+    bytes.truncate(usize::try_from(Errno::result(written)?).unwrap_or(0));
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let is_set = |bit| cpus.is_set(8 * index + bit) == Ok(true);
+        *byte = (0..8).map(|bit| u8::from(is_set(bit)) << bit).sum();
+    }
+    Ok(bytes)
+}
+
 /// The set of one CPU.
 ///
 /// # Errors

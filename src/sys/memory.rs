@@ -1,4 +1,5 @@
-//! Reading a tracee's memory, in the quickest of three ways that the kernel permits.
+//! Reading a tracee's memory, in the quickest of three ways that the kernel permits; and writing it, in the one that heeds
+//! its protection.
 //!
 //! process_vm_readv(2) takes one call for several ranges, but the default seccomp profile of Docker refuses it to
 //! containers without `CAP_SYS_PTRACE`. Then `/proc/TID/mem` is read, a call a range. Where another
@@ -8,11 +9,14 @@
 //! A range is only read whole or up to a page that is not there, since the kernel stops at the first element of
 //! the vector that it cannot copy. So every range here ends at a page boundary at the latest.
 
-use std::{io::IoSliceMut, os::unix::fs::FileExt};
+use std::{
+    io::{IoSlice, IoSliceMut},
+    os::unix::fs::FileExt,
+};
 
 use nix::{
     errno::Errno,
-    sys::uio::{RemoteIoVec, process_vm_readv},
+    sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev},
     unistd,
 };
 
@@ -79,6 +83,16 @@ pub fn read_remote(tid: Tid, addr: RemoteAddr, buf: &mut [u8]) -> Result<usize, 
     let mut ranges = [RemoteIoVec { base: 0, len: 0 }; 17];
     let used = split_at_pages(addr, want, &mut ranges);
     vm_read(tid, addr, buf, ranges.get(..used).unwrap_or_default())
+}
+
+/// Writes all of `bytes` at `addr`, where the thread itself could; tells whether it did. If not, some may have been written.
+#[must_use]
+pub fn write_remote(tid: Tid, addr: RemoteAddr, bytes: &[u8]) -> bool {
+    let Ok(base) = usize::try_from(addr.0) else { return false };
+    let range = RemoteIoVec { base, len: bytes.len() };
+    // The other ways of writing heed no protection.
+    let written = process_vm_writev(unistd::Pid::from_raw(tid.0), &[IoSlice::new(bytes)], &[range]);
+    written == Ok(bytes.len())
 }
 
 /// Reads a NUL-terminated string at `addr` into `buf`, page by page, so that a string at the very end of a mapping

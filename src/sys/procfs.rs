@@ -62,15 +62,11 @@ pub fn read_own_text(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<(usize,
     read_whole(File::open(OsStr::from_bytes(path.to_bytes()))?, buf)
 }
 
+/// Such a text is one record (`seq_read_iter`) or lies in memory: the kernel gives as much as there is room for, so that it is over
+/// if there was more room.
 fn read_whole(mut file: File, buf: &mut [u8]) -> io::Result<(usize, bool)> {
-    let mut len = 0;
-    while let Some(rest) = buf.get_mut(len..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest)? {
-            0 => return Ok((len, false)),
-            read => len += read,
-        }
-    }
-    Ok((len, file.read(&mut [0])? > 0))
+    let len = file.read(buf)?;
+    Ok((len, len == buf.len() && file.read(&mut [0])? > 0))
 }
 
 /// Reads the link `/proc/ID/NAME` into `buf`; tells how many bytes it took. A text that fills `buf` may have been

@@ -53,8 +53,9 @@ fn whoever_is_asked_may_run_where_it_may_natively() {
     if !has_cpus() {
         return;
     }
-    let each = ["ask", "fork", "vfork", "thread", "exec", "threadexec", "pin", "pinother"];
-    let longer: [&[&str]; 3] = [
+    let each = ["ask", "raw", "fork", "vfork", "thread", "exec", "threadexec", "pin", "pinother"];
+    let longer: [&[&str]; 4] = [
+        &["raw", "pin", "raw", "thread", "raw"],
         &["fork", "thread", "vfork", "ask", "exec"],
         &["pin", "fork", "thread", "ask", "vfork", "threadexec"],
         &["pinother", "thread", "fork", "exec"],

@@ -43,7 +43,14 @@ impl PtraceEngine {
         let tid = stop.tid();
         let enter_ns = clock::wall_ns();
         if let Some(pack) = &self.pack {
-            pack.entered(tid, self.wanted.shows_placement(call));
+            let is_shown = self.wanted.shows_placement(call);
+            let is_unasked = is_shown && !self.is_launching && !self.stops_at_every_call(tid);
+            if is_unasked && self.wanted.is_affinity_unwanted(call) && pack.answer(&stop, call) {
+                pack.entered(tid, false);
+                Verdict::NumberUnwanted.count(&mut self.counters);
+                return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
+            }
+            pack.entered(tid, is_shown);
         }
         // Until the root has become the workload only its exec is the workload's, and that always matters.
         if self.is_launching && !is_exec(call) {
@@ -102,7 +109,7 @@ impl PtraceEngine {
         verdict.count(&mut self.counters);
         if is_refused {
             // A library that gets this answer does without the call.
-            stop.refuse_call(libc::ENOSYS)?;
+            stop.answer_call(i64::from(-libc::ENOSYS))?;
             need = Need::No;
         }
         let replaced = match need {

@@ -53,7 +53,7 @@ use crate::{
         launch::{Child, FilterState, Image, Listening},
         process::share_memory,
         procfs,
-        ptrace::{self, Call, Late, PtraceError, Resume, StopKind, Stopped, Waited},
+        ptrace::{self, Late, PtraceError, Resume, StopKind, Stopped, Waited},
     },
 };
 
@@ -367,11 +367,14 @@ impl PtraceEngine {
         let mut call = stop.call_in_registers()?;
         let pid = self.tracees.pid(tid);
         let flags = clone_flags(tid, &call);
-        let is_thread = flags.is_some_and(|flags| flags & CLONE_THREAD != 0)
-            // clone3's flags lie in memory, which another thread may have changed since.
-            && (name_of(&call) != Some("clone3") || procfs::is_thread_of(child, pid) != Some(false));
-        let sharing = self.sharing((tid, child), is_thread, &call, flags);
         let first_argument = self.tracees.first_argument_before(tid);
+        // clone3's flags lie in memory, which another thread may have changed since, unless that is ours.
+        let is_certain = name_of(&call) != Some("clone3")
+            || first_argument.is_some()
+            || !self.tracees.spaces.has_racer(self.tracees.space(tid));
+        let is_thread = flags.is_some_and(|flags| flags & CLONE_THREAD != 0)
+            && (is_certain || procfs::is_thread_of(child, pid) != Some(false));
+        let sharing = sharing((tid, child), is_thread, flags.filter(|_| is_certain));
         if let Some(before) = first_argument {
             // The record shows the call as the thread made it. What it points to has been read by now.
             let [first, ..] = &mut call.arguments;
@@ -421,32 +424,6 @@ impl PtraceEngine {
             Arrival::Awaited | Arrival::Known => {}
         }
         resumed
-    }
-
-    /// Whether a new process shares its creator's memory.
-    fn sharing(
-        &self,
-        (creator, child): (Tid, Tid),
-        is_thread: bool,
-        call: &Call,
-        flags: Option<u64>,
-    ) -> Sharing {
-        if is_thread {
-            // It is in the memory of its process in any case.
-            return Sharing::Nothing;
-        }
-        let has = |bits: i32| flags.is_some_and(|flags| flags & u64::from(bits.cast_unsigned()) != 0);
-        let is_awaited = has(libc::CLONE_VFORK);
-        // The flags of clone3 lie in memory, which another thread may have changed since.
-        let is_certain = flags.is_some()
-            && (name_of(call) != Some("clone3")
-                || !self.tracees.spaces.has_racer(self.tracees.space(creator)));
-        let is_shared = if is_certain { Some(has(libc::CLONE_VM)) } else { share_memory(creator, child) };
-        match is_shared {
-            Some(true) => Sharing::Memory { is_awaited: is_awaited && is_certain },
-            Some(false) => Sharing::Nothing,
-            None => Sharing::Unknown,
-        }
     }
 
     /// Lets threads go whose creators did not tell of them in time: they were killed in the middle of the call.
@@ -571,6 +548,24 @@ enum Sharing {
     Memory { is_awaited: bool },
     /// It is not known.
     Unknown,
+}
+
+/// Whether a new process shares its creator's memory. `flags` are those that it was made with, if they are certain.
+fn sharing((creator, child): (Tid, Tid), is_thread: bool, flags: Option<u64>) -> Sharing {
+    if is_thread {
+        // It is in the memory of its process in any case.
+        return Sharing::Nothing;
+    }
+    let has = |flags: u64, bits: i32| flags & u64::from(bits.cast_unsigned()) != 0;
+    let is_shared =
+        flags.map_or_else(|| share_memory(creator, child), |flags| Some(has(flags, libc::CLONE_VM)));
+    match is_shared {
+        Some(true) => {
+            Sharing::Memory { is_awaited: flags.is_some_and(|flags| has(flags, libc::CLONE_VFORK)) }
+        }
+        Some(false) => Sharing::Nothing,
+        None => Sharing::Unknown,
+    }
 }
 
 /// The tracees, and what `/proc` tells of them.

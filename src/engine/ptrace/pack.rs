@@ -9,6 +9,7 @@
 
 use std::{
     io,
+    os::unix::fs::MetadataExt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -20,9 +21,11 @@ use super::placement::{Placement, Step};
 use crate::{
     limits,
     sys::{
-        Tid,
+        RemoteAddr, Tid,
         cpu::{self, CpuBudget, CpuSet},
+        memory::write_remote,
         process, procfs,
+        ptrace::{Call, Stopped},
     },
 };
 
@@ -43,6 +46,8 @@ pub fn can_place(is_unfiltered: bool) -> bool {
 pub(super) struct Pack {
     shared: Arc<Shared>,
     watcher: Option<JoinHandle<()>>,
+    /// Our PID namespace.
+    namespace: u64,
 }
 
 #[derive(Debug)]
@@ -100,7 +105,7 @@ impl Pack {
         let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new() });
         let watched = Arc::clone(&shared);
         let watcher = thread::Builder::new().name("placement".into()).spawn(move || watched.watch())?;
-        Ok(Self { shared, watcher: Some(watcher) })
+        Ok(Self { shared, watcher: Some(watcher), namespace: procfs::pid_namespace() })
     }
 
     /// A thread stands still, for any reason but a new program. One that nobody has told of yet is not `is_known`. Tells whether
@@ -126,6 +131,41 @@ impl Pack {
             self.shared.wake.notify_one();
         }
         is_stuck
+    }
+
+    /// Answers sched_getaffinity(2) in the kernel's place, for a thread that stands at its entry, as it would be answered if
+    /// nobody were stuck. Tells whether it has: else the thread has to be let go first ([`Self::entered`]).
+    ///
+    /// So a program may ask without an end to its pack. Each thread of Rust's standard library does, at its start.
+    pub(super) fn answer(&self, stop: &Stopped, call: &Call) -> bool {
+        let [whom, buffer_bytes, buffer, ..] = call.arguments;
+        // The kernel takes 32 bits of the first two.
+        let low = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
+        let asked_of = match low(whom).cast_signed() {
+            0 => stop.tid(),
+            tid if self.is_numbered_as_here(stop.tid()) => Tid(tid),
+            _ => return false,
+        };
+        let Some(shown) = self.shown(asked_of) else { return false };
+        let result = match cpu::affinity_bytes(&shown, low(buffer_bytes)) {
+            Ok(bytes) if write_remote(stop.tid(), RemoteAddr(buffer), &bytes) => i64::try_from(bytes.len()),
+            Ok(_) => return false,
+            Err(errno) => Ok(-i64::from(errno as i32)),
+        };
+        result.is_ok_and(|result| stop.answer_call(result).is_ok())
+    }
+
+    /// What a thread may run on, as it would be told if it were not stuck. `None` if it is not, or somebody else has changed it
+    /// meanwhile.
+    fn shown(&self, tid: Tid) -> Option<CpuSet> {
+        let state = self.shared.lock();
+        let pinned = state.stuck.as_ref()?.tracees.iter().find(|pinned| pinned.tid == tid)?;
+        (cpu::affinity(tid) == Ok(pinned.to)).then_some(pinned.shown)
+    }
+
+    /// Whether a thread knows others by the ids that we know them by.
+    fn is_numbered_as_here(&self, tid: Tid) -> bool {
+        procfs::metadata(tid, "ns/pid").is_ok_and(|namespace| namespace.ino() == self.namespace)
     }
 
     /// It stands at the entry of a call, which may show where it is placed.
@@ -341,16 +381,18 @@ struct Pinned {
     tid: Tid,
     to: CpuSet,
     before: CpuSet,
+    /// What the kernel said of it before.
+    shown: CpuSet,
     is_undone: bool,
 }
 
 impl Pinned {
     fn pin(tid: Tid, to: CpuSet) -> Result<Self, Errno> {
-        let allowed = cpu::affinity(tid)?;
+        let shown = cpu::affinity(tid)?;
         cpu::set_affinity(tid, &cpu::all())?;
-        let is_unbound = cpu::affinity(tid) == Ok(allowed);
-        let pinned =
-            Self { tid, to, before: if is_unbound { cpu::all() } else { allowed }, is_undone: false };
+        let is_unbound = cpu::affinity(tid) == Ok(shown);
+        let before = if is_unbound { cpu::all() } else { shown };
+        let pinned = Self { tid, to, before, shown, is_undone: false };
         if let Err(errno) = cpu::set_affinity(tid, &to) {
             pinned.restore();
             return Err(errno);

@@ -256,14 +256,15 @@ impl Stopped {
         Err(self.refused("PTRACE_POKEUSER", nix::errno::Errno::ENOSYS))
     }
 
-    /// Makes the call that the thread stands at fail with this errno without being made, at a [`StopKind::Seccomp`].
+    /// Makes the call that the thread stands at return this without being made, at a [`StopKind::Seccomp`]: a result, or an
+    /// errno below 0.
     ///
     /// # Errors
     /// [`PtraceError`]
     #[cfg(target_arch = "x86_64")]
-    pub fn refuse_call(&self, errno: i32) -> Result<(), PtraceError> {
+    pub fn answer_call(&self, result: i64) -> Result<(), PtraceError> {
         use std::mem::offset_of;
-        self.poke_user(offset_of!(libc::user_regs_struct, rax), i64::from(-errno).cast_unsigned())?;
+        self.poke_user(offset_of!(libc::user_regs_struct, rax), result.cast_unsigned())?;
         self.poke_user(offset_of!(libc::user_regs_struct, orig_rax), u64::MAX)
     }
 
@@ -272,7 +273,7 @@ impl Stopped {
     /// # Errors
     /// Always.
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn refuse_call(&self, _errno: i32) -> Result<(), PtraceError> {
+    pub fn answer_call(&self, _result: i64) -> Result<(), PtraceError> {
         Err(self.refused("PTRACE_POKEUSER", nix::errno::Errno::ENOSYS))
     }
 
