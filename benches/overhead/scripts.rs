@@ -27,7 +27,7 @@ pub(crate) struct Script {
 }
 
 /// All of them.
-pub(crate) const ALL: [Script; 6] = [
+pub(crate) const ALL: [Script; 7] = [
     Script {
         id: "shell",
         title: "a program that a shell loop starts",
@@ -90,7 +90,21 @@ pub(crate) const ALL: [Script; 6] = [
         before: "rm -f *.o program",
         work: "for file in *.c; do gcc -O2 -c \"$file\"; done; gcc -o program *.o",
     },
+    Script {
+        id: "sample",
+        title: "a round of the sample workload",
+        needs: &["busybox", "curl"],
+        units: 20,
+        prepare: "mkdir bin; echo hello >index.html; echo $((20000 + RANDOM % 10000)) >port",
+        before: "",
+        work: "busybox httpd -f -p 127.0.0.1:$(<port) & \
+               until { : </dev/tcp/127.0.0.1/$(<port); } 2>/dev/null; do sleep 0.01; done; \
+               \"$SAMPLE\" --rounds 20 --sleep 0 --bin-dir bin --url http://127.0.0.1:$(<port)/; kill %1",
+    },
 ];
+
+/// `SAMPLE` of the scripts.
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/containerimages/workload/workload.sh");
 
 /// Longest run.
 const RUN_MAX: Duration = Duration::from_secs(120);
@@ -124,7 +138,8 @@ impl Script {
 
 /// Lines of bash in a directory that is their home too.
 fn bash(way: &Way, room: &Path, lines: &str) -> Result<runs::Ended> {
-    let script = format!("set -euo pipefail; cd \"$1\"; export HOME=$1 GIT_CONFIG_NOSYSTEM=1; {lines}");
-    let words = ["/bin/bash".into(), "-c".into(), script.into(), "bash".into(), room.as_os_str().to_owned()];
+    let script =
+        format!("set -euo pipefail; cd \"$1\"; export HOME=$1 SAMPLE=$2 GIT_CONFIG_NOSYSTEM=1; {lines}");
+    let words = ["/bin/bash".into(), "-c".into(), script.into(), "bash".into(), room.into(), SAMPLE.into()];
     Ok(runs::run(&way.words(words), Output::Read, RUN_MAX)?.well()?)
 }
