@@ -21,4 +21,5 @@ fail() {
 start=$SECONDS
 make_images
 echo "ok      the images of all patterns are built ($((SECONDS - start)) s)"
-exec python3 -B "$images_dir/test/patterns.py" --prefix "$prefix" --version "$version" "$@"
+exec python3 -B "$images_dir/test/patterns.py" --prefix "$prefix" --version "$version" \
+    --creance "$binary" "$@"

@@ -26,6 +26,8 @@ class Part:
     is_restarted: bool = False
     # It ends before the others start.
     is_init: bool = False
+    # It is one of ours beside the workload.
+    is_ours: bool = False
 
 
 @dataclasses.dataclass
@@ -36,9 +38,15 @@ class Spec:
     shares_pids: bool = False
     shares_ipc: bool = False
     is_pod: bool = False
+    # It ends when its workload does.
+    is_job: bool = False
     # Half a GiB and a quarter of a CPU, unless the task says otherwise.
     memory_mb: int = 512
     cpus: float = 0.25
+
+
+# The containers that are added to those of the workload.
+OURS = ("attach", "binaries", "creance-binaries", "falco")
 
 
 def local(image):
@@ -86,19 +94,22 @@ def task(path):
              for mount in container.get("mountPoints", [])],
             [(source["sourceContainer"], source.get("readOnly", False)) for source in container.get("volumesFrom", [])],
             is_restarted=container.get("restartPolicy", {}).get("enabled", False),
+            is_ours=container["name"] in OURS,
         ))  # fmt: skip
     return spec
 
 
 def pod(path):
-    """The pod of a file, with the ConfigMaps beside it."""
+    """The pod of a file, or that of its job, with the ConfigMaps beside it."""
     objects = list(yaml.safe_load_all(pathlib.Path(path).read_text()))
     maps = {entry["metadata"]["name"]: entry["data"] for entry in objects if entry["kind"] == "ConfigMap"}
-    (found,) = (entry["spec"] for entry in objects if entry["kind"] == "Pod")
+    (found,) = (entry["spec"] for entry in objects if entry["kind"] in ("Pod", "Job"))
+    is_job = "template" in found
+    found = found["template"]["spec"] if is_job else found
     context = found.get("securityContext", {})
     volumes = {volume["name"]: volume for volume in found.get("volumes", [])}
     # A pod's containers share IPC, and with it /dev/shm.
-    spec = Spec([], found.get("shareProcessNamespace", False), shares_ipc=True, is_pod=True)
+    spec = Spec([], found.get("shareProcessNamespace", False), shares_ipc=True, is_pod=True, is_job=is_job)
     init = found.get("initContainers", [])
     for container in [*init, *found["containers"]]:
         own = {**context, **container.get("securityContext", {})}
@@ -116,8 +127,10 @@ def pod(path):
         command, arguments = container.get("command"), container.get("args")
         # A pod starts all of its containers again; but that the workload ended is what a test waits for.
         part = Part(name, local(image), command, arguments, options)
-        part.is_init = container in init
-        part.is_restarted = name != "workload" and not part.is_init
+        # One that is always started again goes on beside the others, and starts before them.
+        part.is_init = container in init and container.get("restartPolicy") != "Always"
+        part.is_ours = name in OURS
+        part.is_restarted = part.is_ours and not part.is_init
         for mount in container.get("volumeMounts", []):
             volume = volumes[mount["name"]]
             if "configMap" in volume:
