@@ -32,6 +32,9 @@ RULES_OF_A_USER = {
 }
 RULES_OF_ROOT = RULES_OF_A_USER | {"Creance Program Written", "Creance Directory Among Programs"}
 
+# What the rules of a task's own say: taskdefinitions/configuration/rules.yaml.
+RULE_OF_A_TASK = "Creance Example Page Read"
+
 # A machine may be slow, and a task of a quarter of a CPU is: only what never comes is too late.
 LIMIT_S = 90
 POLL_S = 0.2
@@ -214,6 +217,8 @@ class Pattern:
         # In a pod the user may not write among the programs.
         place = ["--bin-dir", "/home/workload"] if self.is_pod else []
         self.rules = RULES_OF_A_USER if self.is_pod else RULES_OF_ROOT
+        if any(part.name == "configuration" for part in self.spec.parts):
+            self.rules = self.rules | {RULE_OF_A_TASK}
         # What has started already when creance attaches may be told or not.
         self.needed = self.rules - {"Creance Shell Started"} if self.is_attached else self.rules
         self.acting = ["--sleep", "1", *place]

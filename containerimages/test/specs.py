@@ -46,7 +46,9 @@ class Spec:
 
 
 # The containers that are added to those of the workload.
-OURS = ("attach", "binaries", "creance-binaries", "falco")
+OURS = ("attach", "binaries", "configuration", "creance-binaries", "falco")
+# What is in the parameter store of Systems Manager, by its names.
+PARAMETERS = {"/creance/rules": pathlib.Path(__file__).parents[2] / "taskdefinitions" / "configuration" / "rules.yaml"}
 
 
 def local(image):
@@ -78,6 +80,7 @@ def task(path):
     definition = json.loads(pathlib.Path(path).read_text())
     size = {"memory_mb": int(definition["memory"]), "cpus": int(definition["cpu"]) / 1024}
     spec = Spec([], definition.get("pidMode") == "task", **size)
+    needs = [need for container in definition["containerDefinitions"] for need in container.get("dependsOn", [])]
     for container in in_order(definition["containerDefinitions"]):
         changes = container.get("linuxParameters", {}).get("capabilities", {})
         options = capabilities(changes.get("drop", []), changes.get("add", []))
@@ -87,6 +90,9 @@ def task(path):
             options += ["--user", container["user"]]
         for variable in container.get("environment", []):
             options += ["--env", f"{variable['name']}={variable['value']}"]
+        for secret in container.get("secrets", []):
+            text = PARAMETERS[secret["valueFrom"].partition(":parameter")[2]].read_text()
+            options += ["--env", f"{secret['name']}={text}"]
         image, entrypoint, command = local(container["image"]), container.get("entryPoint"), container.get("command")
         spec.parts.append(Part(
             container["name"], image, entrypoint, command, options,
@@ -94,6 +100,7 @@ def task(path):
              for mount in container.get("mountPoints", [])],
             [(source["sourceContainer"], source.get("readOnly", False)) for source in container.get("volumesFrom", [])],
             is_restarted=container.get("restartPolicy", {}).get("enabled", False),
+            is_init={"containerName": container["name"], "condition": "SUCCESS"} in needs,
             is_ours=container["name"] in OURS,
         ))  # fmt: skip
     return spec
