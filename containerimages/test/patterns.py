@@ -10,12 +10,14 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 
+import readmes
 import specs
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -298,9 +300,12 @@ class Checks:
             self.failed += 1
             print(f"FAILED  {title}: {failure}", flush=True)
 
+    def arriving(self, pattern):
+        self.check(f"{pattern.title}: the alerts of the right rules arrive", self.alerts_arrive, pattern)
+
     def all(self, pattern):
         title = pattern.title
-        self.check(f"{title}: the alerts of the right rules arrive", self.alerts_arrive, pattern)
+        self.arriving(pattern)
         self.check(f"{title}: Falco is killed, comes back and alerts again", self.falco_comes_back, pattern)
         self.check(f"{title}: the workload's exit status and its lines are the container's", self.status_is_kept, pattern)
         self.check(f"{title}: a workload that is killed ends its container", self.workload_is_killed, pattern)
@@ -314,9 +319,33 @@ class Checks:
             raise Failed(file.error)
         return self.alerts_arrive(Pattern(images, file.path, title))
 
+    def readme(self, images, block):
+        self.check(f"{block.title}: its commands show the alerts", self.alerts_are_shown, images, block)
+
+    def alerts_are_shown(self, images, block):
+        needed = RULES_OF_A_USER if "sidecarptrace" in block.title else RULES_OF_ROOT
+        if "sidecarattach" in block.title:
+            needed = needed - {"Creance Shell Started"}
+        Stage.count += 1
+        name = f"creance-readme-{os.getpid()}-{Stage.count}"
+        running = readmes.Run(block, name, images.prefix, shutil.which("docker"))
+
+        def complete():
+            if running.status() not in (None, 0):
+                raise Failed(f"a command ended with status {running.status()}")
+            return True if needed <= running.rules() else None
+
+        try:
+            until(f"alerts of {sorted(needed)}", complete)
+        except Failed as failure:
+            shown = running.output.read_text(errors="replace").splitlines()
+            raise Failed("\n".join([str(failure), *shown[-10:]])) from None
+        finally:
+            running.end()
+
     def supervised(self, pattern):
         title = pattern.title
-        self.check(f"{title}: the alerts of the right rules arrive", self.alerts_arrive, pattern)
+        self.arriving(pattern)
         self.check(f"{title}: Falco is killed, comes back and alerts again", self.falco_comes_back, pattern)
         self.check(f"{title}: the container ends with the workload", self.ends_with_workload, pattern)
 
@@ -421,10 +450,14 @@ def main():
 def all_tasks(images, checks, creance, directory):
     """What is tried: its name, and how."""
     for path in sorted([*REPOSITORY.glob("taskdefinitions/*.json"), *REPOSITORY.glob("podspecs/*.yaml")]):
-        yield str(path.relative_to(REPOSITORY)), lambda path=path: checks.all(Pattern(images, path))
+        # A variant of a pattern differs from it in one thing only.
+        tried = checks.arriving if "-" in path.stem else checks.all
+        yield str(path.relative_to(REPOSITORY)), lambda tried=tried, path=path: tried(Pattern(images, path))
     # A variant of a task definition has no file of its own, and goes by the name of its image.
     supervised = REPOSITORY / "taskdefinitions" / "embeddedbinaries.json"
     yield "embeddedbinaries/supervisord", lambda: checks.supervised(Supervised(images, supervised))
+    for block in readmes.blocks():
+        yield block.title, lambda block=block: checks.readme(images, block)
     for file in patched.patched(creance, directory):
         if file.sample.is_runnable:
             title = f"patched/{file.pattern}/{file.sample.name}"
