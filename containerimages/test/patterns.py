@@ -436,7 +436,7 @@ def main():
     parser.add_argument("--version", required=True)
     parser.add_argument("--creance", required=True, help="the creance that patches")
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("--jobs", type=int, default=2, help="how many of them are tried at a time")
+    parser.add_argument("--jobs", type=int, default=4, help="how many of them are tried at a time")
     parser.add_argument("patterns", nargs="*", help="words of the names of task definitions and pods")
     given = parser.parse_args()
     images = Images(given.prefix, given.version, given.verbose)
