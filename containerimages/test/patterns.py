@@ -319,6 +319,25 @@ class Checks:
             raise Failed(file.error)
         return self.alerts_arrive(Pattern(images, file.path, title))
 
+    def empty_image(self, images):
+        title = "in an image with nothing else, which cannot be written"
+        for user in ("0:0", "65532:65532"):
+            self.check(f"{title}, user {user}: the workload's calls are told", self.calls_are_told, images, user)
+
+    def calls_are_told(self, images, user):
+        creance = "/creance/creance"
+        options = ["--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--user", user]
+        # The one program that is there without a C library.
+        command = [creance, "run", "--output", "json", "--", creance, "--version"]
+        done = subprocess.run(
+            ["docker", "run", *options, images.named("creance-binaries"), *command], capture_output=True, text=True
+        )
+        if done.returncode != 0 or done.stdout.strip() != f"creance {images.version}":
+            raise Failed(f"status {done.returncode}: {done.stdout}{done.stderr}")
+        events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        if not any(event.get("type") == "execve" for event in events):
+            raise Failed(f"no execve is told: {done.stderr}")
+
     def readme(self, images, block):
         self.check(f"{block.title}: its commands show the alerts", self.alerts_are_shown, images, block)
 
@@ -456,6 +475,7 @@ def all_tasks(images, checks, creance, directory):
     # A variant of a task definition has no file of its own, and goes by the name of its image.
     supervised = REPOSITORY / "taskdefinitions" / "embeddedbinaries.json"
     yield "embeddedbinaries/supervisord", lambda: checks.supervised(Supervised(images, supervised))
+    yield "binaries", lambda: checks.empty_image(images)
     for block in readmes.blocks():
         yield block.title, lambda block=block: checks.readme(images, block)
     for file in patched.patched(creance, directory):

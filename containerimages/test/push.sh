@@ -1,5 +1,7 @@
 # Pushes an image to a registry of our own, for test.sh to source after images.sh: `check_push`.
 # shellcheck shell=bash
+# The variables are those of images.sh.
+# shellcheck disable=SC2154
 
 # What build.sh prints of what it pushed is what can be pulled. A small image stands for all.
 check_push() {
