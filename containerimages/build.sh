@@ -10,7 +10,7 @@
 #   IMAGE...             only these, without `creance-` before them: binaries falco workload embeddedbinaries ...
 #
 # RUST_IMAGE, FALCO_IMAGE and DEBIAN_IMAGE name other base images than those in the Dockerfiles, and WORKLOAD_IMAGE
-# another workload than the sample. --platform and --push need docker's buildx.
+# another workload than the sample. --platform needs docker's buildx.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -76,19 +76,30 @@ build() {
             esac
             ;;
     esac
-    if [[ -n $platform || $push == yes ]]; then
+    if [[ -n $platform ]]; then
         command=(docker buildx build)
+        arguments+=(--platform "$platform")
         # An image that stays here is loaded, so that the next one can be built on it.
         if [[ $push == yes ]]; then arguments+=(--push); else arguments+=(--load); fi
     fi
-    [[ -z $platform ]] || arguments+=(--platform "$platform")
     echo "building $tag" >&2
     "${command[@]}" "${arguments[@]}" --tag "$tag" "$directory"
-    if [[ $push == yes ]]; then
+    if [[ $push == no ]]; then
+        docker image inspect --format "$tag {{.Id}}" "$tag"
+    elif [[ -n $platform ]]; then
         docker buildx imagetools inspect "$tag" --format '{{.Name}} {{.Manifest.Digest}}'
     else
-        docker image inspect --format "$tag {{.Id}}" "$tag"
+        docker push --quiet "$tag" >&2
+        pushed "$tag"
     fi
+}
+
+# The digest of what was pushed. The image may have been pushed to other registries too.
+pushed() {
+    local digest
+    while IFS= read -r digest; do
+        [[ $digest != "${1%:*}"@* ]] || echo "$1 ${digest##*@}"
+    done < <(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$1")
 }
 
 for name in "${images[@]}"; do

@@ -17,8 +17,12 @@ fail() {
 
 # shellcheck source=test/images.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/test/images.sh"
+# shellcheck source=test/push.sh
+. "$images_dir/test/push.sh"
 
 start=$SECONDS
 make_images
 echo "ok      the images of all patterns are built ($((SECONDS - start)) s)"
-exec python3 -B "$images_dir/test/patterns.py" --prefix "$prefix" --version "$version" "$@"
+check_push
+exec python3 -B "$images_dir/test/patterns.py" --prefix "$prefix" --version "$version" \
+    --creance "$binary" "$@"

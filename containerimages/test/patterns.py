@@ -10,15 +10,20 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 
+import readmes
 import specs
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(REPOSITORY / "tests" / "deployments"))
+
+import patched  # noqa: E402
 
 # What the sample workload sets off as root, and as a user who cannot write among the programs.
 RULES_OF_A_USER = {
@@ -29,13 +34,20 @@ RULES_OF_A_USER = {
 }
 RULES_OF_ROOT = RULES_OF_A_USER | {"Creance Program Written", "Creance Directory Among Programs"}
 
+# What the rules of a task's own say: taskdefinitions/configuration/rules.yaml.
+RULE_OF_A_TASK = "Creance Example Page Read"
+
 # A machine may be slow, and a task of a quarter of a CPU is: only what never comes is too late.
 LIMIT_S = 90
 POLL_S = 0.2
-# What the metadata endpoint of ECS says of the workload.
+# What the metadata endpoint of ECS says of a container: its number in the task comes from its place in it.
 TASK = "0123456789abcdef0123456789abcdef"
-ECS = {"id": "2495160603ee", "name": "ecs-shop-1-workload", "repository": "registry.example/shop/web"}
+FIRST_NUMBER = 2495160603
+REPOSITORY_OF_WORKLOAD = "registry.example/shop/web"
 METADATA_PORT = 51678
+# A workload that ends at once, with a line on each stream.
+OUTPUT, ERROR = "to standard output", "to standard error"
+ENDING = f"echo {OUTPUT}; echo {ERROR} >&2; exit 42"
 
 
 class Failed(Exception):
@@ -71,12 +83,16 @@ class Container:
     def __init__(self, stage, role, image, command, options):
         self.name = f"{stage.name}-{role}"
         stage.containers.append(self)
-        docker("run", "--detach", "--name", self.name, *options, image, *command)
+        # As Falco shows it.
+        self.id = docker("run", "--detach", "--name", self.name, *options, image, *command)[:12]
+
+    def streams(self):
+        """The lines of standard output and those of standard error, each as it is."""
+        done = subprocess.run(["docker", "logs", self.name], capture_output=True)
+        return [text.decode(errors="replace").splitlines() for text in (done.stdout, done.stderr)]
 
     def output(self):
-        """Both streams, each line as it is."""
-        done = subprocess.run(["docker", "logs", self.name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        return done.stdout.decode(errors="replace").splitlines()
+        return [line for stream in self.streams() for line in stream]
 
     def alerts(self):
         for line in self.output():
@@ -92,9 +108,6 @@ class Container:
         """The exit status, once it has ended."""
         until(f"the end of {self.name}", lambda: None if self.state("Running") == "true" else True, limit_s)
         return int(self.state("ExitCode"))
-
-    def id(self):
-        return docker("inspect", "--format", "{{.Id}}", self.name)[:12]
 
 
 class Stage:
@@ -119,12 +132,21 @@ class Stage:
                        self.images.named("creance-workload"), "0777", "/volume")
         return self.volumes[role]
 
+    def number(self, name):
+        return FIRST_NUMBER + [part.name for part in self.spec.parts].index(name)
+
+    def identity(self, name):
+        """Id, name and image's repository of a container of a task, as alerts have to show them."""
+        return f"{self.number(name)}ee", f"ecs-shop-1-{name}", REPOSITORY_OF_WORKLOAD
+
     def infrastructure(self):
         """What Fargate has in each task of its own: the namespaces that the containers share, and ECS's metadata."""
-        told = {"DockerId": f"{TASK}-2495160603", "Name": "workload", "DockerName": ECS["name"],
-                "Image": f"{ECS['repository']}:1.2"}
-        serve = (f"mkdir -p /metadata/v4 && echo '{json.dumps(told)}' >/metadata/v4/workload "
-                 f"&& exec busybox httpd -f -p 127.0.0.1:{METADATA_PORT} -h /metadata")
+        serve = "mkdir -p /metadata/v4 && cd /metadata/v4"
+        for name in (part.name for part in self.spec.parts):
+            told = {"DockerId": f"{TASK}-{self.number(name)}", "Name": name, "DockerName": self.identity(name)[1],
+                    "Image": f"{REPOSITORY_OF_WORKLOAD}:1.2"}
+            serve += f" && echo '{json.dumps(told)}' >{name}"
+        serve += f" && exec busybox httpd -f -p 127.0.0.1:{METADATA_PORT} -h /metadata"
         ipc = "shareable" if self.spec.shares_ipc else "private"
         options = ["--init", "--network", "none", "--ipc", ipc, "--entrypoint", "bash"]
         command = ["-c", "exec sleep infinity" if self.spec.is_pod else serve]
@@ -186,27 +208,29 @@ class Images:
 class Pattern:
     """A task or a pod, and what the workload is told to do in it."""
 
-    def __init__(self, images, path):
+    def __init__(self, images, path, title=None):
         self.images = images
         self.is_pod = path.suffix == ".yaml"
-        self.title = f"{path.parent.name}/{path.name}"
+        self.title = title or f"{path.parent.name}/{path.name}"
         self.spec = (specs.pod if self.is_pod else specs.task)(path)
+        self.workloads = [part.name for part in self.spec.parts if not part.is_ours]
         self.is_embedded = [part.name for part in self.spec.parts] == ["workload"]
         self.is_attached = any(part.name == "attach" for part in self.spec.parts)
         # In a pod the user may not write among the programs.
         place = ["--bin-dir", "/home/workload"] if self.is_pod else []
         self.rules = RULES_OF_A_USER if self.is_pod else RULES_OF_ROOT
+        if any(part.name == "configuration" for part in self.spec.parts):
+            self.rules = self.rules | {RULE_OF_A_TASK}
         # What has started already when creance attaches may be told or not.
         self.needed = self.rules - {"Creance Shell Started"} if self.is_attached else self.rules
         self.acting = ["--sleep", "1", *place]
         self.one_round = ["--rounds", "1", *place]
-        self.ending = ["-c", "exit 42"]
 
     def stage(self):
         return Stage(self.images, self.spec)
 
-    def start(self, stage, arguments, with_falco=True, script="entrypoint.sh"):
-        """The containers of the workload and of Falco, which may be one."""
+    def start(self, stage, arguments=None, with_falco=True, script="entrypoint.sh"):
+        """The containers of the workload and of Falco, which may be one: as the file says, or with other arguments."""
         infrastructure, started = stage.infrastructure(), {}
         for part in self.spec.parts:
             if part.name == "falco" and not with_falco:
@@ -214,30 +238,34 @@ class Pattern:
             if part.is_init:
                 if (status := stage.start(part).status()) != 0:
                     raise Failed(f"{part.name} ended with status {status}")
-            elif part.name != "workload":
-                started[part.name] = stage.start(part)
-            elif self.is_attached:
+                continue
+            command, entrypoint = (None, None) if part.is_ours or arguments is None else ([script, *arguments], None)
+            if self.is_attached and command:
                 # The image is as it was, with an entry point of its own.
-                started[part.name] = stage.start(part, arguments, [script])
-            elif self.is_embedded and not with_falco:
+                command, entrypoint = arguments, [script]
+            if self.is_embedded and not with_falco:
                 # A Falco that ends at once, as one without its libraries would.
-                broken = dataclasses.replace(part, options=[*part.options, "--volume", "/bin/false:/usr/bin/falco:ro"])
-                started[part.name] = stage.start(broken, [script, *arguments])
-            else:
-                started[part.name] = stage.start(part, [script, *arguments])
-        self.infrastructure = infrastructure
+                part = dataclasses.replace(part, options=[*part.options, "--volume", "/bin/false:/usr/bin/falco:ro"])
+            started[part.name] = stage.start(part, command, entrypoint)
+        self.infrastructure, self.started = infrastructure, started
         return started["workload"], started.get("falco", started["workload"])
 
-    def is_right(self, workload, alert):
-        """Whether an alert names the container of the workload."""
+    def watched(self, stage, alert):
+        """The name of the container that an alert tells of; nothing if it is none of the workload's."""
         fields = alert["output_fields"]
-        if self.is_attached:
-            return (fields["container.id"], fields["container.name"]) == (workload.id(), "workload")
-        if self.is_pod:
-            # The files under /etc belong to who owns the network, which is all that some cgroups leave to tell.
-            return fields["container.id"] in (workload.id(), self.infrastructure.id())
-        return (fields["container.id"], fields["container.name"], fields["container.image.repository"]) == (
-            ECS["id"], ECS["name"], ECS["repository"])  # fmt: skip
+        id, name, repository = (fields[f"container.{field}"] for field in ("id", "name", "image.repository"))
+        for workload in self.workloads:
+            own = self.started[workload].id
+            if self.is_attached:
+                is_right = (id, name) == (own, workload)
+            elif self.is_pod:
+                # The files under /etc belong to who owns the network, which is all that some cgroups leave to tell.
+                is_right = id in (own, self.infrastructure.id)
+            else:
+                is_right = (id, name, repository) == stage.identity(workload)
+            if is_right:
+                return workload
+        return None
 
 
 class Supervised(Pattern):
@@ -247,13 +275,14 @@ class Supervised(Pattern):
         super().__init__(images, path)
         self.title = "containerimages/embeddedbinaries/supervisord"
 
-    def start(self, stage, arguments, with_falco=True, script="entrypoint.sh"):
+    def start(self, stage, arguments=None, with_falco=True, script="entrypoint.sh"):
         self.infrastructure = stage.infrastructure()
         (part,) = self.spec.parts
-        command = " ".join([script, *arguments])
+        command = " ".join(part.command if arguments is None else [script, *arguments])
         image = part.image.replace("creance-embeddedbinaries", "creance-supervisord")
         part = dataclasses.replace(part, image=image, command=None, options=[*part.options, "--env", f"WORKLOAD={command}"])
         container = stage.start(part)
+        self.started = {part.name: container}
         return container, container
 
 
@@ -271,17 +300,71 @@ class Checks:
             self.failed += 1
             print(f"FAILED  {title}: {failure}", flush=True)
 
+    def arriving(self, pattern):
+        self.check(f"{pattern.title}: the alerts of the right rules arrive", self.alerts_arrive, pattern)
+
     def all(self, pattern):
         title = pattern.title
-        self.check(f"{title}: the alerts of the right rules arrive", self.alerts_arrive, pattern)
+        self.arriving(pattern)
         self.check(f"{title}: Falco is killed, comes back and alerts again", self.falco_comes_back, pattern)
-        self.check(f"{title}: the workload's exit status is the container's", self.status_is_kept, pattern)
+        self.check(f"{title}: the workload's exit status and its lines are the container's", self.status_is_kept, pattern)
         self.check(f"{title}: a workload that is killed ends its container", self.workload_is_killed, pattern)
         self.check(f"{title}: without Falco the workload runs all the same", self.without_falco, pattern)
 
+    def patched(self, images, file, title):
+        self.check(f"{title}: the alerts of the right rules arrive", self.alerts_of_patched_arrive, images, file, title)
+
+    def alerts_of_patched_arrive(self, images, file, title):
+        if file.error:
+            raise Failed(file.error)
+        return self.alerts_arrive(Pattern(images, file.path, title))
+
+    def empty_image(self, images):
+        title = "in an image with nothing else, which cannot be written"
+        for user in ("0:0", "65532:65532"):
+            self.check(f"{title}, user {user}: the workload's calls are told", self.calls_are_told, images, user)
+
+    def calls_are_told(self, images, user):
+        creance = "/creance/creance"
+        options = ["--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--user", user]
+        # The one program that is there without a C library.
+        command = [creance, "run", "--output", "json", "--", creance, "--version"]
+        done = subprocess.run(
+            ["docker", "run", *options, images.named("creance-binaries"), *command], capture_output=True, text=True
+        )
+        if done.returncode != 0 or done.stdout.strip() != f"creance {images.version}":
+            raise Failed(f"status {done.returncode}: {done.stdout}{done.stderr}")
+        events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        if not any(event.get("type") == "execve" for event in events):
+            raise Failed(f"no execve is told: {done.stderr}")
+
+    def readme(self, images, block):
+        self.check(f"{block.title}: its commands show the alerts", self.alerts_are_shown, images, block)
+
+    def alerts_are_shown(self, images, block):
+        needed = RULES_OF_A_USER if "sidecarptrace" in block.title else RULES_OF_ROOT
+        if "sidecarattach" in block.title:
+            needed = needed - {"Creance Shell Started"}
+        Stage.count += 1
+        name = f"creance-readme-{os.getpid()}-{Stage.count}"
+        running = readmes.Run(block, name, images.prefix, shutil.which("docker"))
+
+        def complete():
+            if running.status() not in (None, 0):
+                raise Failed(f"a command ended with status {running.status()}")
+            return True if needed <= running.rules() else None
+
+        try:
+            until(f"alerts of {sorted(needed)}", complete)
+        except Failed as failure:
+            shown = running.output.read_text(errors="replace").splitlines()
+            raise Failed("\n".join([str(failure), *shown[-10:]])) from None
+        finally:
+            running.end()
+
     def supervised(self, pattern):
         title = pattern.title
-        self.check(f"{title}: the alerts of the right rules arrive", self.alerts_arrive, pattern)
+        self.arriving(pattern)
         self.check(f"{title}: Falco is killed, comes back and alerts again", self.falco_comes_back, pattern)
         self.check(f"{title}: the container ends with the workload", self.ends_with_workload, pattern)
 
@@ -294,29 +377,34 @@ class Checks:
 
     def alerts_arrive(self, pattern):
         with pattern.stage() as stage:
-            workload, falco = pattern.start(stage, pattern.acting)
+            workload, falco = pattern.start(stage)
             start = time.monotonic()
 
+            def seen():
+                """The rules that each container has set off."""
+                rules = {name: set() for name in pattern.workloads}
+                for alert in falco.alerts():
+                    if (name := pattern.watched(stage, alert)) is None:
+                        raise Failed(f"the container of '{alert['rule']}' is another one: {alert['output_fields']}")
+                    rules[name].add(alert["rule"])
+                return rules
+
             def complete():
-                alerts = list(falco.alerts())
-                return alerts if pattern.needed <= {alert["rule"] for alert in alerts} else None
+                rules = seen()
+                return rules if all(pattern.needed <= found for found in rules.values()) else None
 
             try:
-                alerts = until("alerts", complete)
+                rules = until("alerts", complete)
             except Failed as failure:
-                missing = pattern.needed - {alert["rule"] for alert in falco.alerts()}
-                raise Failed(f"{failure}: no alert of {', '.join(sorted(missing))}") from None
+                missing = {name: sorted(pattern.needed - found) for name, found in seen().items()}
+                raise Failed(f"{failure}: no alerts of {missing}") from None
             took_s = time.monotonic() - start
-            self.identity_is_right(pattern, workload, alerts)
-            wrong = {alert["rule"] for alert in alerts} - pattern.rules
+            wrong = set().union(*rules.values()) - pattern.rules
             if wrong:
                 raise Failed(f"alerts of other rules too: {', '.join(sorted(wrong))}")
+            if pattern.spec.is_job and (status := workload.status()) != 0:
+                raise Failed(f"the job ended with status {status}")
             return f"{len(pattern.needed)} rules within {took_s:.0f} s of the start, container right"
-
-    def identity_is_right(self, pattern, workload, alerts):
-        for alert in alerts:
-            if not pattern.is_right(workload, alert):
-                raise Failed(f"the container of '{alert['rule']}' is another one: {alert['output_fields']}")
 
     def falco_comes_back(self, pattern):
         with pattern.stage() as stage:
@@ -333,9 +421,12 @@ class Checks:
 
     def status_is_kept(self, pattern):
         with pattern.stage() as stage:
-            workload, falco = pattern.start(stage, pattern.ending, script="bash")
+            workload, falco = pattern.start(stage, ["-c", ENDING], script="bash")
             if (status := workload.status()) != 42:
                 raise Failed(f"status {status}, not 42")
+            output, error = ([line for line in stream if line in (OUTPUT, ERROR)] for stream in workload.streams())
+            if (output, error) != ([OUTPUT], [ERROR]):
+                raise Failed(f"the workload's own lines are {output} on standard output and {error} on standard error")
             if falco is not workload and falco.state("Running") != "true":
                 raise Failed("Falco's container ended with the workload's")
 
@@ -362,25 +453,42 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--prefix", required=True)
     parser.add_argument("--version", required=True)
+    parser.add_argument("--creance", required=True, help="the creance that patches")
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("--jobs", type=int, default=2, help="how many of them are tried at a time")
+    parser.add_argument("--jobs", type=int, default=4, help="how many of them are tried at a time")
     parser.add_argument("patterns", nargs="*", help="words of the names of task definitions and pods")
     given = parser.parse_args()
     images = Images(given.prefix, given.version, given.verbose)
-    files = sorted([*REPOSITORY.glob("taskdefinitions/*.json"), *REPOSITORY.glob("podspecs/*.yaml")])
     checks = Checks(images)
-    words = given.patterns or [""]
-    wanted = [path for path in files if any(word in str(path.relative_to(REPOSITORY)) for word in words)]
-    # A variant of a task definition has no file of its own, and goes by the name of its image.
-    supervised = REPOSITORY / "taskdefinitions" / "embeddedbinaries.json"
-    tasks = [lambda path=path: checks.all(Pattern(images, path)) for path in wanted]
-    if any(word in "embeddedbinaries/supervisord" for word in words):
-        tasks.append(lambda: checks.supervised(Supervised(images, supervised)))
-    # They wait more than they work.
-    with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
-        list(pool.map(lambda task: task(), tasks))
+    with tempfile.TemporaryDirectory(prefix="creance-patched-") as directory:
+        run(list(all_tasks(images, checks, given.creance, pathlib.Path(directory))), given)
     print(f"{checks.passed} passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
+
+
+def all_tasks(images, checks, creance, directory):
+    """What is tried: its name, and how."""
+    for path in sorted([*REPOSITORY.glob("taskdefinitions/*.json"), *REPOSITORY.glob("podspecs/*.yaml")]):
+        # A variant of a pattern differs from it in one thing only.
+        tried = checks.arriving if "-" in path.stem else checks.all
+        yield str(path.relative_to(REPOSITORY)), lambda tried=tried, path=path: tried(Pattern(images, path))
+    # A variant of a task definition has no file of its own, and goes by the name of its image.
+    supervised = REPOSITORY / "taskdefinitions" / "embeddedbinaries.json"
+    yield "embeddedbinaries/supervisord", lambda: checks.supervised(Supervised(images, supervised))
+    yield "binaries", lambda: checks.empty_image(images)
+    for block in readmes.blocks():
+        yield block.title, lambda block=block: checks.readme(images, block)
+    for file in patched.patched(creance, directory):
+        if file.sample.is_runnable:
+            title = f"patched/{file.pattern}/{file.sample.name}"
+            yield title, lambda file=file, title=title: checks.patched(images, file, title)
+
+
+def run(tasks, given):
+    wanted = [task for name, task in tasks if any(word in name for word in given.patterns or [""])]
+    # They wait more than they work.
+    with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
+        list(pool.map(lambda task: task(), wanted))
 
 
 if __name__ == "__main__":

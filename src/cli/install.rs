@@ -1,10 +1,13 @@
-//! `creance install`: copies creance into a directory, mostly a volume that another container mounts.
+//! `creance install`: copies creance into a directory, mostly a volume that another container mounts; or writes files there
+//! that came by the environment, which is how a task of ECS gets them from a parameter store.
 //!
 //! Each file is written under another name and then renamed, so that whoever looks finds the old one or the whole new one.
 
 use std::{
-    env, fs, io,
-    os::unix::fs::symlink,
+    env,
+    ffi::OsString,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::symlink},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -17,23 +20,59 @@ use crate::limits;
 /// The plugin, which is copied along if it lies beside the executable.
 const PLUGIN: &str = "libcreance.so";
 
-/// Copy creance, and its plugin if it lies beside it, into a directory
+/// Copy creance, and its plugin if it lies beside it, into a directory; or write files there
 #[derive(Debug, Args)]
 pub(super) struct Install {
     /// Copy all that is in this directory instead
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
 
+    /// Write the value of an environment variable into a file of this name instead; may be given again
+    #[arg(long, value_name = "NAME=VARIABLE", value_parser = TextFile::parse, conflicts_with = "from")]
+    file: Vec<TextFile>,
+
     /// Where to: made if it is not there
     #[arg(value_name = "DIR")]
     to: PathBuf,
 }
 
+/// A file whose text an environment variable has.
+#[derive(Debug, Clone)]
+struct TextFile {
+    name: String,
+    variable: String,
+}
+
+impl TextFile {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, variable) = text.split_once('=').ok_or("it has no =, as in rules.yaml=RULES")?;
+        if matches!(name, "" | "." | "..") || name.contains('/') {
+            return Err("before = there is no name of a file, without a directory".into());
+        }
+        if variable.is_empty() {
+            return Err("after = there is no name of an environment variable".into());
+        }
+        Ok(Self { name: name.into(), variable: variable.into() })
+    }
+
+    /// Its text, as it is.
+    fn text(&self) -> anyhow::Result<OsString> {
+        env::var_os(&self.variable).with_context(|| {
+            format!("there is no environment variable {}, as --file {} wants", self.variable, self.name)
+        })
+    }
+}
+
 impl Install {
-    /// Copies.
+    /// Copies, or writes.
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         fs::create_dir_all(&self.to).with_context(|| format!("making {}", self.to.display()))?;
-        if let Some(from) = &self.from {
+        if !self.file.is_empty() {
+            for file in &self.file {
+                let text = file.text()?;
+                replace(&self.to.join(&file.name), |new| fs::write(new, text.as_bytes()))?;
+            }
+        } else if let Some(from) = &self.from {
             let mut left = limits::INSTALL_ENTRIES_MAX;
             copy_directory(from, &self.to, &mut left)?;
         } else {

@@ -5,27 +5,20 @@ import pathlib
 import re
 import subprocess
 import sys
-import tomllib
 
 import botocore.loaders
 import botocore.model
 import botocore.validate
 import kubernetes_validate
+import patched
 import yaml
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 IMAGES = REPOSITORY / "containerimages"
-VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]["version"]
-REGISTRY = "ACCOUNT_ID.dkr.ecr.REGION.amazonaws.com/"
+VERSION, REGISTRY = patched.VERSION, patched.REGISTRY
 # The containers that may look into the processes of others.
 MAY_TRACE = {("sidecarattach", "attach")}
-# What `creance patch` makes of the samples: kind, sample, container, and the patterns.
-PATCHED = [
-    ("taskdef", "plain.json", "workload", ("embeddedbinaries", "mountedbinaries", "sidecarvolume", "sidecarattach")),
-    ("pod", "plain.yaml", "workload", ("embeddedbinaries", "mountedbinaries", "sidecarptrace", "sidecarvolume")),
-    ("pod", "several.yaml", "web", ("embeddedbinaries", "mountedbinaries", "sidecarptrace", "sidecarvolume")),
-]
 # The sizes that Fargate has, up to one CPU: units of CPU, and MiB.
 SIZES = {256: {512, 1024, 2048}, 512: set(range(1024, 5120, 1024)), 1024: set(range(2048, 9216, 1024))}
 KUBERNETES = "1.33"
@@ -121,7 +114,8 @@ def pod_file(path):
             check(path, False, f"{entry['kind']}: {error.message}")
     for text in (text for data in maps.values() for text in data.values()):
         check(path, yaml.safe_load(text), "a file of a ConfigMap is no YAML")
-    for pod in (entry["spec"] for entry in objects if entry["kind"] == "Pod"):
+    for pod in (entry["spec"] for entry in objects if entry["kind"] in ("Pod", "Job")):
+        pod = pod.get("template", {}).get("spec", pod)
         check(path, not pod.get("hostPID") and not pod.get("hostNetwork"), "Fargate has no host to share")
         volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
         for container in [*pod.get("initContainers", []), *pod["containers"]]:
@@ -157,28 +151,18 @@ def dockerfile(path, hadolint):
     check(path, done.returncode == 0, done.stdout.strip() or done.stderr.strip())
 
 
-def patched(creance, directory):
-    """The files that `creance patch` makes of the samples, in a directory for each pattern."""
-    for kind, sample, container, patterns in PATCHED:
-        for pattern in patterns:
-            path = directory / pattern / sample
-            path.parent.mkdir(parents=True, exist_ok=True)
-            command = [creance, "patch", kind, HERE / "samples" / sample, "--pattern", pattern, "-o", path]
-            command += ["--container", container, "--image-prefix", REGISTRY]
-            if pattern not in ("mountedbinaries", "sidecarattach"):
-                command += ["--workload-image", f"{REGISTRY}creance-{pattern}:{VERSION}"]
-            if pattern == "sidecarattach":
-                command += ["--program", "workload.sh"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            check(path, done.returncode == 0, done.stderr)
-            if done.returncode == 0:
-                yield path
+def patched_files(creance, directory):
+    """The files that `creance patch` makes of the samples."""
+    for file in patched.patched(creance, directory):
+        check(file.path, not file.error, file.error)
+        if not file.error:
+            yield file.path
 
 
 def main():
     validator = botocore.validate.ParamValidator()
     shape = operation("ecs", "RegisterTaskDefinition").input_shape
-    files = list(patched(sys.argv[2], pathlib.Path(sys.argv[3])))
+    files = list(patched_files(sys.argv[2], pathlib.Path(sys.argv[3])))
     kinds = {
         "patched task definitions": [
             (path for path in files if path.suffix == ".json"),

@@ -46,6 +46,39 @@ fn a_directory_is_copied_with_its_modes_and_links() {
 }
 
 #[test]
+fn files_are_written_as_the_environment_has_them() {
+    let (_held, path) = directory();
+    let to = path.join("new");
+    let install = |files: &[&str]| {
+        let mut command = Command::new(CREANCE);
+        command.arg("install").args(files).arg(&to).env("RULES", "- rule: x\n  desc: \"=\"").env("EMPTY", "");
+        command.env_remove("UNSET").output().unwrap()
+    };
+    for _ in 0..2 {
+        let output = install(&["--file", "rules.yaml=RULES", "--file", "empty=EMPTY"]);
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    }
+    assert_eq!(fs::read_to_string(to.join("rules.yaml")).unwrap(), "- rule: x\n  desc: \"=\"");
+    assert_eq!(fs::read_to_string(to.join("empty")).unwrap(), "");
+    // Nothing else is copied then.
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
+
+    for (file, status, told) in [
+        ("other=UNSET", 125, "UNSET"),
+        ("rules.yaml", 2, "no ="),
+        ("../rules.yaml=RULES", 2, "without a directory"),
+        ("..=RULES", 2, "without a directory"),
+        ("rules.yaml=", 2, "environment variable"),
+    ] {
+        let output = install(&["--file", file]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{error}");
+        assert!(error.contains(told), "{error}");
+    }
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
+}
+
+#[test]
 fn what_cannot_be_copied_is_named() {
     let (_held, path) = directory();
     let file = path.join("file");
