@@ -205,7 +205,8 @@ pub const CROWD_WALK_SHARE: u32 = 32;
 /// Shortest time between two such walks.
 pub const CROWD_WALK_US_MIN: u64 = 100;
 
-/// Longest time between two such walks while there are stops: nobody whose hint was lost waits longer to be heard.
+/// Longest time between two such walks while there are stops, and the time where only one thread stops: nobody whose hint was lost
+/// waits longer to be heard.
 pub const CROWD_WALK_US_MAX: u64 = 5_000;
 
 /// Time between two such walks while there are no stops. Then none can be missing: it is a precaution.
