@@ -30,6 +30,8 @@ pub struct EngineCounters {
     pub calls_unfollowed: u64,
     /// Calls whose arguments were replaced by copies that nobody can change.
     pub calls_replaced: u64,
+    /// Those of them that took no stop at their exits for it.
+    pub calls_sent_back: u64,
     /// Calls whose arguments another thread could change after they were read.
     pub calls_changeable: u64,
     /// Calls of which was compared what they used with what had been read.
@@ -55,6 +57,7 @@ impl EngineCounters {
             reads_failed,
             calls_unfollowed,
             calls_replaced,
+            calls_sent_back,
             calls_changeable,
             calls_compared,
             calls_mismatched,
@@ -72,6 +75,7 @@ impl EngineCounters {
         self.reads_failed += *reads_failed;
         self.calls_unfollowed += *calls_unfollowed;
         self.calls_replaced += *calls_replaced;
+        self.calls_sent_back += *calls_sent_back;
         self.calls_changeable += *calls_changeable;
         self.calls_compared += *calls_compared;
         self.calls_mismatched += *calls_mismatched;

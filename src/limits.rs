@@ -177,6 +177,13 @@ pub const COPY_SLOTS: usize = 256;
 /// Bytes of one such place: two paths and a text of the longest kind.
 pub const COPY_SLOT_BYTES: usize = 3 * PATH_BYTES_MAX;
 
+/// Places from which a thread comes back by itself that one process has. A thread keeps its place until it stops again, so it
+/// is so many threads that make calls in this way. Others stop at the exits of their calls.
+pub const WAY_BACK_SLOTS: usize = 1024;
+
+/// Bytes of one such place: a page, so that no other thread's lies in it. What does not fit takes one of the others.
+pub const WAY_BACK_SLOT_BYTES: usize = 4096;
+
 /// Arguments of one call that are copied.
 pub const COPIES_MAX: usize = 4;
 
@@ -201,7 +208,8 @@ pub const CROWD_WALK_SHARE: u32 = 32;
 /// Shortest time between two such walks.
 pub const CROWD_WALK_US_MIN: u64 = 100;
 
-/// Longest time between two such walks while there are stops: nobody whose hint was lost waits longer to be heard.
+/// Longest time between two such walks while there are stops, and the time where only one thread stops: nobody whose hint was lost
+/// waits longer to be heard.
 pub const CROWD_WALK_US_MAX: u64 = 5_000;
 
 /// Time between two such walks while there are no stops. Then none can be missing: it is a precaution.

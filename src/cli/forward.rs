@@ -165,19 +165,21 @@ impl Forwarder {
         let mut looked = Instant::now();
         let mut was_stopped = false;
         loop {
-            let mut fds = vec![
-                PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.front.bell().as_fd(), PollFlags::POLLIN),
-            ];
+            let mut fds = vec![PollFd::new(self.front.bell().as_fd(), PollFlags::POLLIN)];
             if is_guarded {
                 fds.push(PollFd::new(self.from_guardian.as_fd(), PollFlags::POLLIN));
+            }
+            // What this process is sent itself says nothing before the guardian tells of it. And whoever waits for it is woken
+            // by each signal whatever it is (`signalfd_notify`): by each stop of which the engine takes SIGCHLD for a hint.
+            if !is_guarded || self.watches_root {
+                fds.push(PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN));
             }
             match poll(&mut fds, PollTimeout::from(limits::GUARDIAN_LOOK_MS)) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 // Without a way to wait there is nothing to do.
                 Err(_) => return,
             }
-            let is_rung = fds.get(1).and_then(PollFd::any).unwrap_or(false);
+            let is_rung = fds.first().and_then(PollFd::any).unwrap_or(false);
             let has_children = self.hear_own(is_guarded, root);
             while is_guarded && let Some(told) = self.next_of_guardian() {
                 match told {

@@ -56,6 +56,7 @@ pub(super) fn render(report: &Report, watch: &Watch, is_audit: bool) -> String {
     }
     line("calls not followed", engine.calls_unfollowed.to_string());
     line("calls on copies", engine.calls_replaced.to_string());
+    line("calls sent back", engine.calls_sent_back.to_string());
     line("calls changeable", engine.calls_changeable.to_string());
     line("calls compared", engine.calls_compared.to_string());
     line("calls mismatched", engine.calls_mismatched.to_string());

@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
 
     /// The arguments that something was read for, with what the kernel is to find there. What a message, an argument
     /// vector or an unsized structure leads to is not among them: it is not replaced.
-    pub(crate) fn copied(&self) -> impl Iterator<Item = (u8, Copied<'_>)> {
+    pub(crate) fn copied(&self) -> impl Iterator<Item = (u8, Copied<'_>)> + Clone {
         self.seen.things.iter().filter_map(|thing| {
             let kind = self.kind_of(thing.argument).filter(|&kind| is_copyable(kind))?;
             let is_argument = matches!(

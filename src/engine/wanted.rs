@@ -27,6 +27,8 @@ pub struct Wanted {
     placement: Option<Interest>,
     /// The calls that are trapped so that nothing is made behind the tracer's back.
     guarded: Interest,
+    /// The calls that are trapped because a process may put a filter on itself by them.
+    filtering: Interest,
 }
 
 /// The calls before which a thread must be where the workload has put it. Some show where that is, or set it, and a
@@ -53,6 +55,21 @@ fn guarded() -> Interest {
         value: CLONE_UNTRACED,
     };
     let calls = [("clone", RegisterTest::any_of(vec![vec![is_untraced]])), ("clone3", RegisterTest::ALWAYS)];
+    #[expect(clippy::expect_used, reason = "the names are constants, and every test looks them up")]
+    Interest::of_calls(calls).expect("every name is known")
+}
+
+/// What puts a filter on the caller (seccomp(2), `PR_SET_SECCOMP` in prctl(2)).
+fn filtering() -> Interest {
+    let first = |value: u32| {
+        let condition =
+            Condition { argument: 0, width: Width::Low32, test: Test::Eq, value: u64::from(value) };
+        RegisterTest::any_of(vec![vec![condition]])
+    };
+    let calls = [
+        ("seccomp", first(libc::SECCOMP_SET_MODE_FILTER)),
+        ("prctl", first(libc::PR_SET_SECCOMP.cast_unsigned())),
+    ];
     #[expect(clippy::expect_used, reason = "the names are constants, and every test looks them up")]
     Interest::of_calls(calls).expect("every name is known")
 }
@@ -96,6 +113,7 @@ impl Wanted {
             is_audit: false,
             placement: None,
             guarded: guarded(),
+            filtering: filtering(),
         }
     }
 
@@ -131,6 +149,11 @@ impl Wanted {
         is_asked && !self.is_audit && !self.interest.is_wanted(call.abi, call.nr)
     }
 
+    /// Whether a call may put a filter on the process that makes it.
+    pub(super) fn puts_filter(&self, call: &Call) -> bool {
+        self.filtering.is_call_wanted(call.abi, call.nr, &call.arguments)
+    }
+
     /// What is trapped, but for an audit, which traps everything.
     #[must_use]
     pub const fn interest(&self) -> &Interest {
@@ -143,12 +166,13 @@ impl Wanted {
         self.is_audit
     }
 
-    /// The filter that traps it for a tracer, and what could make threads and processes behind the tracer's back.
+    /// The filter that traps it for a tracer, and with it what could make threads and processes behind the tracer's back, and
+    /// what puts filters on them.
     pub(super) fn filter(&self) -> Result<Program, CompileError> {
         let trapped = if self.is_audit {
             Interest::all()
         } else {
-            let more = self.placement.iter().chain([&self.guarded]);
+            let more = self.placement.iter().chain([&self.guarded, &self.filtering]);
             more.fold(self.interest.clone(), Interest::and_calls_of)
         };
         filter::compile(&trapped, Abi::NATIVE, filter::Action::Trace)
@@ -177,9 +201,10 @@ impl Wanted {
 
     /// Judges a call by its number and its registers; `None` if it passes.
     fn judge_registers(&self, call: &Call) -> Option<Verdict> {
-        // The filter has tested the registers of native calls, and passes on all others. What is trapped for placement it
-        // has not, nor what is guarded.
-        let is_tested = !self.shows_placement(call) && !self.guarded.is_wanted(call.abi, call.nr);
+        // The filter has tested the registers of native calls, and passes on all others. What it traps for other reasons it
+        // has not.
+        let is_tested = !self.shows_placement(call)
+            && [&self.guarded, &self.filtering].iter().all(|calls| !calls.is_wanted(call.abi, call.nr));
         if call.abi == Abi::NATIVE && !self.is_audit && is_tested {
             return None;
         }

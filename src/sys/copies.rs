@@ -86,22 +86,35 @@ impl Copies {
         self.file = None;
     }
 
-    /// Whether a process has it mapped at this address, from its beginning, and only to read: from `/proc/PID/maps`.
+    /// How a process has it mapped at this address, from its beginning: from `/proc/PID/maps`. `None` if it has not, or not
+    /// only to read.
     #[must_use]
-    pub fn is_mapped_at(&self, pid: Pid, addr: RemoteAddr) -> bool {
-        let Ok(maps) = procfs::open(pid.leader(), "maps") else { return false };
+    pub fn mapped_at(&self, pid: Pid, addr: RemoteAddr) -> Option<Mapped> {
+        let maps = procfs::open(pid.leader(), "maps").ok()?;
         let lines = BufReader::new(maps.take(limits::MAPS_BYTES_MAX)).split(b'\n');
         let start = format!("{:08x}-", addr.0);
-        lines.map_while(Result::ok).filter(|line| line.starts_with(start.as_bytes())).any(|line| {
+        lines.map_while(Result::ok).filter(|line| line.starts_with(start.as_bytes())).find_map(|line| {
             let line = String::from_utf8_lossy(&line);
             let mut fields = line.split_ascii_whitespace().skip(1);
-            let (protection, offset) = (fields.next(), fields.next());
+            let mapped = match fields.next() {
+                Some("r--s") => Mapped::ToRead,
+                Some("r-xs") => Mapped::ToExecute,
+                _ => return None,
+            };
+            let is_start = fields.next().is_some_and(|offset| offset.bytes().all(|digit| digit == b'0'));
             let inode = fields.nth(1).and_then(|inode| inode.parse().ok());
-            protection == Some("r--s")
-                && offset.is_some_and(|offset| offset.bytes().all(|digit| digit == b'0'))
-                && inode == Some(self.inode)
+            (is_start && inode == Some(self.inode)).then_some(mapped)
         })
     }
+}
+
+/// How memory is mapped that cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mapped {
+    /// It can be read.
+    ToRead,
+    /// What stands there can be executed as well.
+    ToExecute,
 }
 
 impl Drop for Copies {
@@ -208,9 +221,17 @@ mod tests {
         assert!(changed.is_err());
         let addr = RemoteAddr(seen.as_ptr().addr() as u64);
         let own = Pid(nix::unistd::getpid().as_raw());
-        assert!(copies.is_mapped_at(own, addr));
-        assert!(!copies.is_mapped_at(own, RemoteAddr(copies.start.as_ptr().addr() as u64)), "it is writable");
-        assert!(!Copies::create(8192).unwrap().is_mapped_at(own, addr), "it is another one");
+        assert_eq!(copies.mapped_at(own, addr), Some(Mapped::ToRead));
+        let writable = RemoteAddr(copies.start.as_ptr().addr() as u64);
+        assert_eq!(copies.mapped_at(own, writable), None, "it is writable");
+        assert_eq!(Copies::create(8192).unwrap().mapped_at(own, addr), None, "it is another one");
+        match map(ProtFlags::PROT_READ | ProtFlags::PROT_EXEC) {
+            Ok(code) => {
+                let addr = RemoteAddr(code.as_ptr().addr() as u64);
+                assert_eq!(copies.mapped_at(own, addr), Some(Mapped::ToExecute));
+            }
+            Err(errno) => println!("skipped: memory of a file cannot be executed here: {errno}"),
+        }
     }
 
     #[test]

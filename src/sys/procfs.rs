@@ -140,10 +140,12 @@ pub fn filter_count(tid: Tid) -> Option<u32> {
     status_number(tid, "Seccomp_filters")?.try_into().ok()
 }
 
-/// The state of a thread, as one letter (proc(5)); `None` if it is gone. From `/proc/TID/stat`.
+/// The state of a thread, as one letter (proc(5)); `None` if it is gone. From `/proc/TID/task/TID/stat`.
 #[must_use]
 pub fn state(tid: Tid) -> Option<u8> {
-    stat_after_name(tid, &mut [0; limits::PROC_STAT_BYTES_MAX])?.bytes().next()
+    let mut text = [0; limits::PROC_STAT_BYTES_MAX];
+    let (len, _) = read_own_text(tid, "stat", &mut text).ok()?;
+    after_name(text.get(..len)?)?.bytes().next()
 }
 
 /// What `/proc/PID/stat` tells of a process that runs.

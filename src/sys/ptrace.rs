@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "signals here include the real-time ones, which nix has no type for")]
 
 mod detour;
+mod way_back;
 
 use std::{cell::Cell, io, mem, ptr};
 
@@ -15,6 +16,7 @@ use nix::{
 };
 
 pub use detour::{CAN_SET_ARGUMENTS, Detour, Ended, Late, NotBegun};
+pub use way_back::{CODE_OFFSET, HAS_WAY_BACK, WAY_BACK_BYTES, WayBack, code as way_back_code};
 
 use super::{Pid, RemoteAddr, Tid};
 use crate::abi::{Abi, SyscallNr};
@@ -336,12 +338,12 @@ impl Stopped {
         request("PTRACE_DETACH", libc::PTRACE_DETACH, tid, libc::c_long::from(signal))
     }
 
-    /// The call that the filter trapped, at [`StopKind::Seccomp`]. Its ABI is what the kernel says, not what the
-    /// code segment suggests.
+    /// The call that the filter trapped, at [`StopKind::Seccomp`], and where the next instruction is. Its ABI is what the
+    /// kernel says, not what the code segment suggests.
     ///
     /// # Errors
     /// [`PtraceError`]
-    pub fn trapped_call(&self) -> Result<Call, PtraceError> {
+    pub fn trapped_call(&self) -> Result<(Call, RemoteAddr), PtraceError> {
         let info = self.syscall_info()?;
         if info.op != libc::PTRACE_SYSCALL_INFO_SECCOMP {
             return Err(self.stale());
@@ -350,7 +352,8 @@ impl Stopped {
         let call = unsafe { info.u.seccomp };
         // The register is 64 bits wide, but the kernel looks at 32 of them (seccomp(2), `struct seccomp_data`).
         let nr = SyscallNr(u32::try_from(call.nr & u64::from(u32::MAX)).unwrap_or(u32::MAX));
-        Ok(Call { abi: Abi::of_call(info.arch, nr), nr, arguments: call.args })
+        let call = Call { abi: Abi::of_call(info.arch, nr), nr, arguments: call.args };
+        Ok((call, RemoteAddr(info.instruction_pointer)))
     }
 
     /// The call that is about to begin, at a [`StopKind::SyscallExit`] that is none: see [`Self::is_at_entry`]. `None` if it

@@ -8,6 +8,8 @@ mod support;
 
 mod arguments;
 mod attach;
+#[cfg(target_arch = "x86_64")]
+mod back;
 mod bench;
 mod consumer;
 mod detours;

@@ -19,7 +19,7 @@ fn opens_of(paths: &[&Path]) -> String {
 }
 
 /// A figure of `--stats`.
-fn figure(run: &Finished, name: &str) -> u64 {
+pub(crate) fn figure(run: &Finished, name: &str) -> u64 {
     let line = run.stderr.lines().find_map(|line| line.strip_prefix("  ")?.strip_prefix(name));
     let number = line.and_then(|rest| rest.split_whitespace().next());
     assert!(number.is_some(), "no {name} in {}", run.stderr);

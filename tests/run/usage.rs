@@ -117,6 +117,8 @@ fn statistics_tell_every_figure() {
     let run = Workload::new([CREANCE, "--version"]).flags(["--output", "null", "--stats"]).under_creance();
     assert_eq!(run.status.code(), Some(0));
     for name in [
+        "calls on copies",
+        "calls sent back",
         "calls trapped",
         "calls not wanted",
         "calls dropped by triage",

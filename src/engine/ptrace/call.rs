@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::{
     super::{
         Stage,
-        calls::{CLONE_UNTRACED, is_exec, is_untraced_clone, name_of, socket_of},
+        calls::{CLONE_UNTRACED, is_exec, is_fork, is_untraced_clone, name_of, socket_of},
         capture::{Reader, has_copyable},
         direct::Direct,
         recorder::{Recorder, call_header},
@@ -26,17 +26,17 @@ use crate::{
     event::{RecordFlags, RecordHeader},
     ring::ProducerMemory,
     sys::{
-        Pid, Tid, clock,
+        Pid, RemoteAddr, Tid, clock,
         ptrace::{Call, Detour, Ended, NotBegun, PtraceError, Resume, StopKind, Stopped},
     },
 };
 
 impl PtraceEngine {
-    /// The filter trapped a call, or every call stops.
+    /// The filter trapped a call, or every call stops. `next` is where the thread goes on behind it, if it is the filter's stop.
     pub(super) fn enter(
         &mut self,
         stop: Stopped,
-        call: &Call,
+        (call, next): (&Call, Option<RemoteAddr>),
         since: Instant,
         epoch: u32,
     ) -> Result<(), PtraceError> {
@@ -57,6 +57,9 @@ impl PtraceEngine {
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
         let space = self.tracees.space(tid);
+        if self.wanted.puts_filter(call) {
+            self.tracees.spaces.note_filter(space);
+        }
         let direct = Direct::of(tid, call);
         let call = direct.as_ref().map_or(call, |direct| &direct.call);
         // The kernel reads the block of its arguments again.
@@ -112,8 +115,13 @@ impl PtraceEngine {
             stop.answer_call(i64::from(-libc::ENOSYS))?;
             need = Need::No;
         }
+        // What is made begins where its creator is, and must begin at a place of the program's own.
+        let is_sent_back = !is_recorded && !is_unfiltered && !is_fork(call) && !is_exec(call);
+        let next = next.filter(|_| is_sent_back);
         let replaced = match need {
-            Need::Ready => self.tracees.spaces.replace(space, &stop, call.arguments, reader.copied())?,
+            Need::Ready => {
+                self.tracees.spaces.replace(space, &stop, (call.arguments, next), reader.copied())?
+            }
             Need::Refused if reader.copied().next().is_some() => Replaced::Refused,
             _ => Replaced::Nothing,
         };
@@ -122,6 +130,10 @@ impl PtraceEngine {
         if let Replaced::Done(restore) = replaced {
             self.counters.calls_replaced += 1;
             self.tracees.set_restore(tid, restore);
+        } else if let Replaced::SentBack(on_way) = replaced {
+            self.counters.calls_replaced += 1;
+            self.counters.calls_sent_back += 1;
+            self.tracees.set_on_way(tid, on_way);
         } else if is_untraced && !is_refused {
             let [flags, ..] = call.arguments;
             stop.set_argument(0, flags & !CLONE_UNTRACED)?;
@@ -187,6 +199,25 @@ impl PtraceEngine {
         // If it is gone, its end will be reported.
         let _ = stop.resume(how, 0);
         None
+    }
+
+    /// A thread stops that was sent back from a call on its own: from here on it has what is its own, and has left. Gives the
+    /// stop back, unless the thread has stopped for that way back only.
+    pub(super) fn leave_way(&mut self, stop: Stopped, kind: StopKind) -> Option<Stopped> {
+        let Some(on_way) = self.tracees.take_on_way(stop.tid()) else { return Some(stop) };
+        if matches!(kind, StopKind::Seccomp | StopKind::Exec) {
+            // No call is made from there, and a new program is somewhere else.
+            return Some(stop);
+        }
+        // If it is gone, its end will be reported.
+        let was_there = stop.leave(on_way.way()).is_ok_and(|was_there| was_there);
+        if was_there && matches!(kind, StopKind::Signal(_)) && stop.has_stumbled(on_way.way()) {
+            // Single steps trap where nothing is wrong.
+            self.tracees.spaces.stumbled(&on_way, kind == StopKind::Signal(libc::SIGTRAP));
+            let _ = stop.resume(Resume::Free, 0);
+            return None;
+        }
+        Some(stop)
     }
 
     /// A call has returned.

@@ -14,6 +14,7 @@ mod call;
 mod machine;
 mod pack;
 mod placement;
+mod places;
 mod substitute;
 mod target;
 mod tracees;
@@ -239,7 +240,7 @@ impl PtraceEngine {
             Waited::Stopped(stop, kind) => {
                 self.counters.stops += 1;
                 let stop = if self.late.is_empty() { Some(stop) } else { self.bring_back(stop, kind) };
-                let Some(stop) = stop else { return };
+                let Some(stop) = stop.and_then(|stop| self.leave_way(stop, kind)) else { return };
                 if self.is_unfiltered {
                     stop.keep_its_calls();
                 }
@@ -290,7 +291,7 @@ impl PtraceEngine {
             && self.stops_at_every_call(tid)
             && let Some(call) = stop.call_at_entry()?
         {
-            return self.enter(stop, &call, since, recorder.epoch());
+            return self.enter(stop, (&call, None), since, recorder.epoch());
         }
         if kind == StopKind::Trap
             && let Some(front) = self.front_of(tid)
@@ -303,7 +304,7 @@ impl PtraceEngine {
                 return Ok(());
             }
             Action::Enter => match stop.trapped_call() {
-                Ok(call) => self.enter(stop, &call, since, recorder.epoch()),
+                Ok((call, next)) => self.enter(stop, (&call, Some(next)), since, recorder.epoch()),
                 Err(error) => Err(error),
             },
             Action::Finish => self.finish(stop, since, recorder),

@@ -5,9 +5,14 @@
 //! ```text
 //! the first trapped call of a process that has a racer   the thread makes a detour (sys/ptrace/detour.rs): it gets a
 //!                                                        descriptor of the copies' memory, maps it, and seals the mapping
-//! every trapped call that looks at memory                read, judge, copy what was read, set the registers, go on to
-//!                                                        the exit; there set the registers back
+//! every trapped call that looks at memory                read, judge, copy what was read, set the registers, go on;
+//!                                                        at the exit set the registers back
 //! ```
+//! A dropped call needs no stop at its exit for that: its thread is sent back by code that lies with its copies and gives it its
+//! registers (sys/ptrace/way_back.rs). It keeps that place until it stops again or is no more: only then is it known to have
+//! left. Stops at exits are left to calls whose results are wanted, to those that make threads and programs, where nothing in
+//! the mapping can be executed, where a filter of the workload's may look at where calls come from, and where places run out.
+//!
 //! A racer is whoever shares the thread's memory and can run: another thread, or a process that was made with CLONE_VM.
 //! A thread that is alone needs none of it, and its dropped calls cost one stop. A *space* stands for such memory.
 //!
@@ -17,14 +22,14 @@
 
 use std::collections::HashMap;
 
+use super::places::{Places, Values};
 use crate::{
     engine::capture::Copied,
-    limits,
     sys::{
         Pid, RemoteAddr, Tid,
-        copies::{Copies, Post, SocketName},
+        copies::Post,
         procfs,
-        ptrace::{CAN_SET_ARGUMENTS, Detour, PtraceError, Stopped},
+        ptrace::{CAN_SET_ARGUMENTS, Detour, PtraceError, Stopped, WayBack},
     },
 };
 
@@ -40,11 +45,6 @@ pub enum Substitute {
     Off,
 }
 
-/// Bytes of a mapping: the places, and a page behind them in which every access fails.
-const FAULT_BYTES: usize = 4096;
-const PLACES_BYTES: usize = limits::COPY_SLOTS * limits::COPY_SLOT_BYTES;
-const MAPPING_BYTES: u64 = (PLACES_BYTES + FAULT_BYTES) as u64;
-
 /// Memory that threads share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct SpaceId(u64);
@@ -56,6 +56,8 @@ struct Space {
     suspended: usize,
     /// It is not known who else shares it.
     is_uncertain: bool,
+    /// A filter of the workload's may look at where a call comes from.
+    has_filter: bool,
     page: Page,
 }
 
@@ -77,13 +79,6 @@ enum Page {
 
 /// Times that it is tried to make a mapping: the first failure may be for want of a descriptor.
 const TRIES_MAX: u32 = 4;
-
-#[derive(Debug)]
-struct Places {
-    at: RemoteAddr,
-    copies: Copies,
-    free: Vec<u16>,
-}
 
 /// Whether arguments of a call are to be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,45 +102,55 @@ pub(super) enum Replaced {
     Refused,
     /// It has been. This sets the registers back.
     Done(Restore),
+    /// It has been, and the thread sets them back by itself.
+    SentBack(OnWayBack),
+}
+
+/// A thread that was sent back on its own, and may be there still.
+#[derive(Debug)]
+pub(super) struct OnWayBack {
+    way: WayBack,
+    place: (SpaceId, u16),
+}
+
+impl OnWayBack {
+    pub(super) const fn way(&self) -> &WayBack {
+        &self.way
+    }
 }
 
 /// What is to be set back at the exit of a call.
 #[derive(Debug)]
 pub(super) struct Restore {
-    arguments: [(u8, u64); limits::COPIES_MAX],
-    count: usize,
+    arguments: Values,
     place: Option<(SpaceId, u16)>,
 }
 
 impl Restore {
     /// One argument, and the value that it had.
     pub(super) fn of(index: u8, value: u64) -> Self {
-        let mut restore = Self::new(None);
-        restore.push(index, value);
-        restore
+        let mut arguments = Values::default();
+        arguments.push(index, value);
+        Self { arguments, place: None }
     }
 
-    const fn new(place: Option<(SpaceId, u16)>) -> Self {
-        Self { arguments: [(0, 0); limits::COPIES_MAX], count: 0, place }
-    }
-
-    fn push(&mut self, index: u8, value: u64) -> bool {
-        let Some(slot) = self.arguments.get_mut(self.count) else { return false };
-        *slot = (index, value);
-        self.count += 1;
-        true
+    /// All of these, of a call with these arguments.
+    fn all(values: &Values, arguments: [u64; 6], place: (SpaceId, u16)) -> Self {
+        let mut before = Values::default();
+        for (index, _) in values.iter() {
+            before.push(index, arguments.get(usize::from(index)).copied().unwrap_or(0));
+        }
+        Self { arguments: before, place: Some(place) }
     }
 
     /// What an argument register held before.
     pub(super) fn before(&self, index: u8) -> Option<u64> {
-        let mut arguments = self.arguments.iter().take(self.count);
-        arguments.find_map(|&(changed, value)| (changed == index).then_some(value))
+        self.arguments.iter().find_map(|(changed, value)| (changed == index).then_some(value))
     }
 
     /// Sets the registers back.
     pub(super) fn apply(&self, stop: &Stopped) -> Result<(), PtraceError> {
-        let mut arguments = self.arguments.iter().take(self.count);
-        arguments.try_for_each(|&(index, value)| stop.set_argument(index, value))
+        self.arguments.set(stop)
     }
 }
 
@@ -210,6 +215,13 @@ impl Spaces {
         }
     }
 
+    /// A thread of this memory puts a filter on itself or on all of them.
+    pub(super) fn note_filter(&mut self, id: SpaceId) {
+        if let Some(space) = self.spaces.get_mut(&id) {
+            space.has_filter = true;
+        }
+    }
+
     /// Whether somebody may change the memory of a thread that stands still.
     pub(super) fn has_racer(&self, id: SpaceId) -> bool {
         match self.policy {
@@ -230,7 +242,7 @@ impl Spaces {
             return Need::No;
         }
         match self.spaces.get(&id).map(|space| &space.page) {
-            Some(Page::There(places)) if !places.free.is_empty() => Need::Ready,
+            Some(Page::There(places)) if places.has_room() => Need::Ready,
             Some(Page::Absent) => Need::Detour,
             Some(&Page::Refused(tries)) if tries < TRIES_MAX => Need::Detour,
             _ => Need::Refused,
@@ -252,7 +264,10 @@ impl Spaces {
 
     /// Maps memory for copies on a detour.
     pub(super) fn map(&mut self, id: SpaceId, pid: Pid, detour: &mut Detour) {
-        match self.make_places(pid, detour) {
+        if self.post.is_none() {
+            self.post = Post::open().ok();
+        }
+        match self.post.as_mut().and_then(|post| Places::make(post, pid, detour)) {
             Some(places) => {
                 if let Some(space) = self.spaces.get_mut(&id) {
                     space.page = Page::There(Box::new(places));
@@ -262,169 +277,64 @@ impl Spaces {
         }
     }
 
-    fn make_places(&mut self, pid: Pid, detour: &mut Detour) -> Option<Places> {
-        let mut copies = Copies::create(PLACES_BYTES).ok()?;
-        if self.post.is_none() {
-            self.post = Post::open().ok();
-        }
-        let post = self.post.as_mut()?;
-        let name = post.name();
-        let scratch = map_scratch(detour)?;
-        let at = receive(detour, scratch, name, || post.send(name, &copies).is_ok());
-        let _ = detour.call(libc::SYS_munmap, [scratch.0, SCRATCH_BYTES, 0, 0, 0, 0]);
-        copies.close();
-        let at = at?;
-        // Where the kernel does not know it, the mapping stays as the workload leaves it.
-        let _ = detour.call(libc::SYS_mseal, [at.0, MAPPING_BYTES, 0, 0, 0, 0]);
-        // Another thread may have put another file under the descriptor. From here on it is what it is.
-        copies.is_mapped_at(pid, at).then(|| {
-            let free = (0..).take(limits::COPY_SLOTS).collect::<Vec<u16>>();
-            Places { at, copies, free: free.into_iter().rev().collect() }
-        })
-    }
-
-    /// Puts copies of what was read in place of the arguments of a call.
+    /// Puts copies of what was read in place of the arguments of a call. With `next`, where the thread goes on behind it, it
+    /// sets them back by itself if that can be.
     pub(super) fn replace<'c>(
         &mut self,
         id: SpaceId,
         stop: &Stopped,
-        arguments: [u64; 6],
-        copied: impl Iterator<Item = (u8, Copied<'c>)>,
+        (arguments, next): ([u64; 6], Option<RemoteAddr>),
+        copied: impl Iterator<Item = (u8, Copied<'c>)> + Clone,
     ) -> Result<Replaced, PtraceError> {
-        let Some(Space { page: Page::There(places), .. }) = self.spaces.get_mut(&id) else {
+        if copied.clone().next().is_none() {
+            return Ok(Replaced::Nothing);
+        }
+        let Some(Space { page: Page::There(places), has_filter, .. }) = self.spaces.get_mut(&id) else {
             return Ok(Replaced::Refused);
         };
-        let Some(place) = places.free.pop() else { return Ok(Replaced::Refused) };
-        let mut restore = Restore::new(Some((id, place)));
-        let mut values = [0; limits::COPIES_MAX];
-        let is_whole = places.fill(place, arguments, copied, &mut restore, &mut values);
-        let set = if is_whole {
-            let mut pairs = restore.arguments.iter().zip(values).take(restore.count);
-            pairs.try_for_each(|(&(index, _), value)| stop.set_argument(index, value))
-        } else {
-            Ok(())
-        };
-        if set.is_err() || !is_whole || restore.count == 0 {
-            places.free.push(place);
-            return set.map(|()| if is_whole { Replaced::Nothing } else { Replaced::Refused });
+        if let Some(next) = next.filter(|_| !*has_filter)
+            && let Some((place, way, values)) = places.take_with_way((arguments, next), copied.clone())
+        {
+            if let Err(error) = values.set(stop).and_then(|()| stop.send_back_by(&way)) {
+                places.give_back_with_way(place);
+                return Err(error);
+            }
+            return Ok(Replaced::SentBack(OnWayBack { way, place: (id, place) }));
         }
-        Ok(Replaced::Done(restore))
+        let Some((place, values)) = places.take(copied) else { return Ok(Replaced::Refused) };
+        if let Err(error) = values.set(stop) {
+            places.give_back(place);
+            return Err(error);
+        }
+        Ok(Replaced::Done(Restore::all(&values, arguments, (id, place))))
     }
 
     /// The call is over for which these were.
     pub(super) fn release(&mut self, restore: &Restore) {
         let Some((id, place)) = restore.place else { return };
         if let Some(Space { page: Page::There(places), .. }) = self.spaces.get_mut(&id) {
-            places.free.push(place);
+            places.give_back(place);
         }
     }
-}
 
-impl Places {
-    /// Writes the copies, and tells what the registers were and shall be. `false` if something does not fit.
-    fn fill<'c>(
-        &mut self,
-        place: u16,
-        arguments: [u64; 6],
-        copied: impl Iterator<Item = (u8, Copied<'c>)>,
-        restore: &mut Restore,
-        values: &mut [u64; limits::COPIES_MAX],
-    ) -> bool {
-        let start = usize::from(place) * limits::COPY_SLOT_BYTES;
-        let mut used = 0;
-        for (index, copied) in copied {
-            let offset = match copied {
-                Copied::Unreadable => PLACES_BYTES,
-                Copied::Uncertain => return false,
-                Copied::Bytes { bytes, has_nul } => {
-                    let len = bytes.len() + usize::from(has_nul);
-                    if used + len > limits::COPY_SLOT_BYTES
-                        || !self.copies.write(start + used, bytes)
-                        || has_nul && !self.copies.write(start + used + bytes.len(), &[0])
-                    {
-                        return false;
-                    }
-                    let offset = start + used;
-                    used += len.next_multiple_of(8);
-                    offset
-                }
-            };
-            let Some(slot) = values.get_mut(restore.count) else { return false };
-            *slot = self.at.plus(offset as u64).0;
-            let before = arguments.get(usize::from(index)).copied().unwrap_or(0);
-            if !restore.push(index, before) {
-                return false;
-            }
+    /// A thread has left its way back.
+    pub(super) fn leave_way(&mut self, on_way: &OnWayBack) {
+        let (id, place) = on_way.place;
+        if let Some(Space { page: Page::There(places), .. }) = self.spaces.get_mut(&id) {
+            places.give_back_with_way(place);
         }
-        true
     }
-}
 
-const SCRATCH_BYTES: u64 = 4096;
-
-/// Memory for the arguments of the calls on a detour.
-fn map_scratch(detour: &mut Detour) -> Option<RemoteAddr> {
-    let protection = flags(libc::PROT_READ | libc::PROT_WRITE);
-    let how = flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    address(detour.call(libc::SYS_mmap, [0, SCRATCH_BYTES, protection, how, u64::MAX, 0])?)
-}
-
-/// Gets a descriptor by a socket of this name, which `send` sends to it, and maps it.
-fn receive(
-    detour: &mut Detour,
-    scratch: RemoteAddr,
-    name: SocketName,
-    send: impl FnOnce() -> bool,
-) -> Option<RemoteAddr> {
-    let kind = flags(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
-    let socket = detour.call(libc::SYS_socket, [flags(libc::AF_UNIX), kind, 0, 0, 0, 0])?;
-    let socket = number(socket)?;
-    let fd = receive_by(detour, scratch, socket, name, send);
-    let _ = detour.call(libc::SYS_close, [socket, 0, 0, 0, 0, 0]);
-    let fd = fd?;
-    let how = [0, MAPPING_BYTES, flags(libc::PROT_READ), flags(libc::MAP_SHARED), fd, 0];
-    let at = detour.call(libc::SYS_mmap, how);
-    let _ = detour.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
-    address(at?)
-}
-
-fn receive_by(
-    detour: &mut Detour,
-    scratch: RemoteAddr,
-    socket: u64,
-    name: SocketName,
-    send: impl FnOnce() -> bool,
-) -> Option<u64> {
-    if !detour.write(scratch, &name.address()) {
-        return None;
+    /// A thread stumbled on its way back: nobody is sent on one any more. If it was not as it had been made, then somebody has
+    /// laid hands on the mapping, and nothing else is put there either.
+    pub(super) fn stumbled(&mut self, on_way: &OnWayBack, is_as_made: bool) {
+        let (id, _) = on_way.place;
+        let Some(space) = self.spaces.get_mut(&id) else { return };
+        match &mut space.page {
+            Page::There(places) if is_as_made => places.refuse_ways(),
+            page => *page = Page::Refused(TRIES_MAX),
+        }
     }
-    let bound = detour.call(libc::SYS_bind, [socket, scratch.0, SocketName::ADDRESS_BYTES, 0, 0, 0])?;
-    if bound != 0 || !send() {
-        return None;
-    }
-    // A `struct msghdr` at 64, its `struct iovec` at 128, whose one byte is at 160, and its control data at 192: a header of
-    // 16 bytes and a descriptor (recvmsg(2), cmsg(3)).
-    let at = |offset| scratch.plus(offset);
-    let message = [0, 0, at(128).0, 1, at(192).0, 24, 0];
-    if !detour.write(at(64), &message) || !detour.write(at(128), &[at(160).0, 8]) {
-        return None;
-    }
-    let how = flags(libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC);
-    let received = detour.call(libc::SYS_recvmsg, [socket, at(64).0, how, 0, 0, 0])?;
-    let has_fd = received == 1 && detour.read(at(192)) == Some(20);
-    detour.read(at(208)).filter(|_| has_fd).map(|word| word & u64::from(u32::MAX))
-}
-
-fn flags(bits: i32) -> u64 {
-    u64::from(bits.cast_unsigned())
-}
-
-fn number(result: i64) -> Option<u64> {
-    u64::try_from(result).ok()
-}
-
-fn address(result: i64) -> Option<RemoteAddr> {
-    number(result).map(RemoteAddr)
 }
 
 #[cfg(test)]

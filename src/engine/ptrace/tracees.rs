@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::{
     machine::Phase,
-    substitute::{Restore, SpaceId, Spaces, Substitute},
+    substitute::{OnWayBack, Restore, SpaceId, Spaces, Substitute},
 };
 use crate::{
     engine::{Population, told::ToldName},
@@ -74,6 +74,8 @@ struct Tracee {
     space: SpaceId,
     /// What is to be set back at the exit of the call that it is in.
     restore: Option<Restore>,
+    /// The way back that it was sent on and may not have left.
+    on_way: Option<OnWayBack>,
     /// The memory in which its creator waits until it is gone from there.
     suspends: Option<SpaceId>,
     /// The first argument register of the call that made it, if that was replaced: set back before it runs.
@@ -82,13 +84,25 @@ struct Tracee {
 
 impl Tracee {
     const fn new(pid: Pid, space: SpaceId) -> Self {
-        Self { pid, pending: None, name: None, space, restore: None, suspends: None, first_argument: None }
+        Self {
+            pid,
+            pending: None,
+            name: None,
+            space,
+            restore: None,
+            on_way: None,
+            suspends: None,
+            first_argument: None,
+        }
     }
 
     /// It is gone from its memory.
     fn leave(&mut self, spaces: &mut Spaces) {
         if let Some(restore) = self.restore.take() {
             spaces.release(&restore);
+        }
+        if let Some(on_way) = self.on_way.take() {
+            spaces.leave_way(&on_way);
         }
         if let Some(suspended) = self.suspends.take() {
             spaces.suspend(suspended, false);
@@ -261,6 +275,23 @@ impl Tracees {
         {
             self.spaces.release(&former);
         }
+    }
+
+    /// Notes that a thread comes back by itself from the call that it begins.
+    pub(super) fn set_on_way(&mut self, tid: Tid, on_way: OnWayBack) {
+        if let Some(tracee) = self.known.get_mut(&tid)
+            && let Some(former) = tracee.on_way.replace(on_way)
+        {
+            // Each stop takes it, so that there is none.
+            self.spaces.leave_way(&former);
+        }
+    }
+
+    /// Takes the way back that a thread was sent on and may not have left, as it stops and does so.
+    pub(super) fn take_on_way(&mut self, tid: Tid) -> Option<OnWayBack> {
+        let on_way = self.known.get_mut(&tid)?.on_way.take()?;
+        self.spaces.leave_way(&on_way);
+        Some(on_way)
     }
 
     /// Takes what is to be set back, whose places are free from now on.

@@ -52,6 +52,8 @@ pub(super) struct Waiting {
     hot: Vec<Hot>,
     /// The last walk heard nothing, and nothing has been heard since.
     is_settled: bool,
+    /// The last walk heard somebody, whose hint may have been lost.
+    is_missing: bool,
     /// What a walk costs that hears nothing.
     walk: Duration,
     /// When the next walk is due.
@@ -67,6 +69,7 @@ impl Waiting {
             is_crowded: false,
             hot: Vec::with_capacity(limits::HOT_TRACEES_MAX),
             is_settled: false,
+            is_missing: false,
             walk: Duration::ZERO,
             due: Instant::now(),
         }
@@ -126,6 +129,10 @@ impl Waiting {
             HELD_POLL.max(self.walk)
         } else if self.is_settled {
             Duration::from_millis(limits::SETTLED_WALK_MS)
+        } else if self.hot.len() < 2 && !self.is_missing {
+            // Nobody's hint is in the way of another's. And a short bound is dear: each sleep sets a timer of the CPU for it,
+            // and sets that back.
+            Duration::from_micros(limits::CROWD_WALK_US_MAX)
         } else {
             let [min, max] =
                 [limits::CROWD_WALK_US_MIN, limits::CROWD_WALK_US_MAX].map(Duration::from_micros);
@@ -148,6 +155,7 @@ impl Waiting {
                 }
             }
         }
+        self.is_missing = !round.is_empty();
         self.is_settled = round.is_empty() && !crowd.has_held;
         self.due = Instant::now() + self.interval(crowd);
         Ok(true)

@@ -278,7 +278,7 @@ impl Stopped {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn poke_user(&self, offset: usize, value: u64) -> Result<(), PtraceError> {
+    pub(super) fn poke_user(&self, offset: usize, value: u64) -> Result<(), PtraceError> {
         let offset = std::ptr::without_provenance_mut::<libc::c_void>(offset);
         nix::sys::ptrace::write_user(self.nix_pid(), offset, value.cast_signed())
             .map_err(|errno| self.error("PTRACE_POKEUSER", errno))
