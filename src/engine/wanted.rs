@@ -330,6 +330,20 @@ mod tests {
     }
 
     #[test]
+    fn what_puts_a_filter_on_its_caller_is_trapped_and_not_kept_for_it() {
+        let plain = Wanted::new(interest());
+        let calls = [("seccomp", 0, false), ("seccomp", 1, true), ("prctl", 15, false), ("prctl", 22, true)];
+        for (name, first, is_known) in calls {
+            let nr = abi::number(Abi::NATIVE, name).unwrap();
+            let call = Call { abi: Abi::NATIVE, nr, arguments: [first, 1, 0, 0, 0, 0] };
+            let seen = filter::Call::new(call.abi, call.nr, call.arguments);
+            let is_trapped = plain.filter().unwrap().verdict(&seen).unwrap().is_trap();
+            assert_eq!((is_trapped, plain.puts_filter(&call)), (is_known, is_known), "{name} {first}");
+            assert_eq!(plain.judge(&call, &mut NoMemory), Verdict::NumberUnwanted, "{name}");
+        }
+    }
+
+    #[test]
     fn an_audit_records_all_but_a_skipped_call() {
         let (plain, audit) = (Wanted::new(interest()), Wanted::audit(interest()));
         let skipped = Call { nr: SKIPPED, ..dup3(Abi::I386, 2) };
