@@ -6,6 +6,7 @@
 mod capture;
 pub(crate) mod consumer;
 mod fixture;
+mod permitted;
 mod skip;
 pub(crate) mod terminal;
 
@@ -25,6 +26,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 pub(crate) use capture::{Capture, Event};
 pub(crate) use fixture::{fixture, fixture_with};
+pub(crate) use permitted::is_permitted;
 pub(crate) use skip::skip;
 
 /// How long a program may take. Far more than any needs: a loaded machine must not fail a test.
