@@ -24,13 +24,13 @@ pub(crate) struct Capture {
 
 impl Capture {
     /// Reads the events, and checks what must hold for every capture.
-    pub(super) fn read(finished: Finished, output: &Path) -> Self {
+    pub(super) fn read(finished: Finished, output: &Path, is_notify: bool) -> Self {
         let text = fs::read_to_string(output).expect("the output is text");
         assert!(text.is_empty() || text.ends_with('\n'), "the last line is whole");
         let events = text.lines().map(Event::parse).collect();
         let capture = Self { finished, events };
         capture.check_sequence();
-        capture.check_life();
+        capture.check_life(is_notify);
         capture
     }
 
@@ -128,7 +128,7 @@ impl Capture {
     }
 
     /// A thread is told of before it acts, nothing comes after its end, and everything ends.
-    fn check_life(&self) {
+    fn check_life(&self, is_notify: bool) {
         // A root that never became the workload tells nothing but why.
         if let [only] = &*self.events
             && EXECS.contains(&only.kind())
@@ -142,7 +142,7 @@ impl Capture {
         let (mut ends, mut ended_by_exec) = (BTreeMap::new(), BTreeMap::new());
         let may_be_late = |event: &Event| {
             let is_life = event.is_clone() || EXECS.contains(&event.kind());
-            crate::engine() == "notify" && event.number("/nr").is_some() && !is_life
+            is_notify && event.number("/nr").is_some() && !is_life
         };
         for event in &self.events {
             let (tid, pid) = event.thread();
