@@ -16,6 +16,7 @@ mod engines;
 mod first_process;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
+mod freezing;
 mod hostile;
 mod inherited;
 mod install;
