@@ -53,6 +53,8 @@ impl Escalation {
         }
         if !is_dropped {
             words.extend(drop);
+            // setpriv still has CAP_SETUID when it starts a program, and with that the kernel demotes nobody.
+            words.push("env".into());
         }
         words.push(self.program.to_str().expect("it is text").to_owned());
         words
