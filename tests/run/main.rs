@@ -30,6 +30,7 @@ mod placement;
 mod privileges;
 mod programs;
 mod racing;
+mod runtimes;
 mod signals;
 mod sockets;
 mod status;
