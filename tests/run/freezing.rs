@@ -142,3 +142,10 @@ fn children_that_are_frozen_stop_and_go_on() {
 fn timers_of_a_process_that_is_frozen_expire() {
     assert_waits_are_same("timers");
 }
+
+#[test]
+fn children_that_are_frozen_live_and_end_in_all_ways() {
+    let words = ["40", "3", "restart"].map(OsString::from);
+    let command: Vec<_> = [fixture("churn").into()].into_iter().chain(words).collect();
+    assert_same("churn", &command, |capture| assert!(capture.of("procexit").count() > 40));
+}

@@ -9,6 +9,7 @@ mod support;
 mod arguments;
 mod attach;
 mod bench;
+mod churn;
 mod consumer;
 mod detours;
 mod doctor;
