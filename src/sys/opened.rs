@@ -93,6 +93,9 @@ const TICKS: Duration = Duration::from_millis(20);
 /// Components of a path that are looked at.
 const COMPONENTS_MAX: usize = 64;
 
+/// How often a path is looked up again because something was renamed anywhere on the machine meanwhile.
+const LOOKUPS_MAX: usize = 16;
+
 /// Compares what a descriptor `fd` is open on, of a thread that stands still, with what it was asked to open.
 #[must_use]
 pub fn compare((tid, pid): (Tid, Pid), fd: i32, opened: &Opened, asked: &Asked<'_>) -> Likeness {
@@ -172,7 +175,12 @@ fn named(tid: Tid, asked: &Asked<'_>, file: &Metadata) -> Option<Likeness> {
     let how = if is_absolute { ResolveFlag::RESOLVE_IN_ROOT } else { ResolveFlag::RESOLVE_NO_MAGICLINKS };
     let look = |path: &[u8], more: ResolveFlag| {
         let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(how | more);
-        let found = openat2(start.as_fd(), OsStr::from_bytes(path), how)?;
+        // openat2(2): EAGAIN, where it steps back to a parent (`..`) and cannot be sure that nothing was moved. A file system in
+        // user space takes its time, so that happens there more often than not while others rename.
+        let found = (0..LOOKUPS_MAX)
+            .map(|_| openat2(start.as_fd(), OsStr::from_bytes(path), how))
+            .find(|found| !matches!(found, Err(Errno::EAGAIN)))
+            .unwrap_or(Err(Errno::EAGAIN))?;
         File::from(found).metadata().map_err(|_| Errno::EIO)
     };
     let found = look(asked.path, ResolveFlag::empty());
@@ -286,5 +294,30 @@ mod tests {
         let status = File::open("/proc/self/status").unwrap();
         assert_eq!(compared(&status, Path::new("/proc/self/status"), None, before), Likeness::Same);
         assert_eq!(compared(&file, Path::new("/proc/self/status"), None, later), Likeness::Unclear);
+    }
+
+    #[test]
+    fn what_is_renamed_elsewhere_makes_no_link_to_a_parent_unclear() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        let [a, link, one, other] = ["a", "link", "one", "other"].map(|name| path.join(name));
+        std::fs::write(&a, "").unwrap();
+        std::os::unix::fs::symlink(Path::new("..").join(path.file_name().unwrap()).join("a"), &link).unwrap();
+        std::fs::write(&one, "").unwrap();
+        let file = File::open(&a).unwrap();
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::fs::rename(&other, &one).unwrap();
+                }
+            });
+            let likeness: Vec<_> =
+                (0..2000).map(|_| compared(&file, &link, None, SystemTime::now())).collect();
+            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+            let unclear = likeness.iter().filter(|&&likeness| likeness != Likeness::Same).count();
+            assert_eq!(unclear, 0);
+        });
     }
 }

@@ -2,7 +2,12 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use crate::support::{Capture, Event, Workload, directory, fixture, skip};
+use creance::sys::probe::Probe;
+
+use crate::{
+    arguments::hard_paths,
+    support::{Capture, Event, Workload, directory, fixture, is_permitted, skip},
+};
 
 /// Opens of a racing thread. Without copies some hundred of them are told wrongly where there are two CPUs.
 const OPENS: usize = 2_000;
@@ -153,7 +158,7 @@ fn a_workload_cannot_change_the_copies_or_put_something_else_in_their_place() {
 
 #[test]
 fn paths_that_are_hard_to_read_mean_the_same_to_the_kernel_when_they_are_copied() {
-    let capture = Workload::new([fixture("memory")])
+    let capture = hard_paths()
         .flags(["--engine", "ptrace", "--substitute", "always", "--syscalls", "openat"])
         .capture();
     assert_eq!(capture.code(), 0);
@@ -196,6 +201,9 @@ fn a_process_that_asks_not_to_be_traced_is_traced_and_its_record_says_that_it_as
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_clone3_that_asks_not_to_be_traced_is_answered_as_if_there_were_none() {
+    if !is_permitted(Probe::Clone3) {
+        return skip("clone3(2) is refused before it can be trapped");
+    }
     let (_held, path) = directory();
     let file = path.join("file");
     fs::write(&file, "").unwrap();

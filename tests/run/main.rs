@@ -11,6 +11,7 @@ mod attach;
 #[cfg(target_arch = "x86_64")]
 mod back;
 mod bench;
+mod churn;
 mod consumer;
 mod detours;
 mod doctor;
@@ -18,6 +19,7 @@ mod engines;
 mod first_process;
 #[cfg(target_arch = "x86_64")]
 mod foreign;
+mod freezing;
 mod hostile;
 mod inherited;
 mod install;
@@ -31,6 +33,7 @@ mod placement;
 mod privileges;
 mod programs;
 mod racing;
+mod runtimes;
 mod signals;
 mod sockets;
 mod status;

@@ -1,6 +1,10 @@
 //! What was captured: events, and the order that every capture must have.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use serde_json::Value;
 
@@ -24,13 +28,13 @@ pub(crate) struct Capture {
 
 impl Capture {
     /// Reads the events, and checks what must hold for every capture.
-    pub(super) fn read(finished: Finished, output: &Path) -> Self {
+    pub(super) fn read(finished: Finished, output: &Path, is_notify: bool) -> Self {
         let text = fs::read_to_string(output).expect("the output is text");
         assert!(text.is_empty() || text.ends_with('\n'), "the last line is whole");
         let events = text.lines().map(Event::parse).collect();
         let capture = Self { finished, events };
         capture.check_sequence();
-        capture.check_life();
+        capture.check_life(is_notify);
         capture
     }
 
@@ -128,7 +132,7 @@ impl Capture {
     }
 
     /// A thread is told of before it acts, nothing comes after its end, and everything ends.
-    fn check_life(&self) {
+    fn check_life(&self, is_notify: bool) {
         // A root that never became the workload tells nothing but why.
         if let [only] = &*self.events
             && EXECS.contains(&only.kind())
@@ -139,16 +143,18 @@ impl Capture {
         let mut alive: BTreeMap<i64, i64> = BTreeMap::new();
         // Under the notify engine the call in which an exec has ended a thread may be told after that exec, once. The ends of
         // the threads come just before it, and how they ended is not known.
+        let mut told = BTreeSet::new();
         let (mut ends, mut ended_by_exec) = (BTreeMap::new(), BTreeMap::new());
         let may_be_late = |event: &Event| {
             let is_life = event.is_clone() || EXECS.contains(&event.kind());
-            crate::engine() == "notify" && event.number("/nr").is_some() && !is_life
+            is_notify && event.number("/nr").is_some() && !is_life
         };
         for event in &self.events {
             let (tid, pid) = event.thread();
             if alive.is_empty() {
                 assert_eq!(event.number("/seq"), Some(0), "after the end of everything: {event:?}");
                 alive.insert(tid, pid);
+                told.insert(pid);
             }
             if !["threadexit", "execve", "execveat"].contains(&event.kind()) {
                 ends.clear();
@@ -156,11 +162,14 @@ impl Capture {
             if !alive.contains_key(&tid) && may_be_late(event) && ended_by_exec.remove(&tid) == Some(pid) {
                 continue;
             }
-            assert_eq!(alive.get(&tid), Some(&pid), "not the act of a living thread: {event:?}");
+            // One whose creator was killed before it could tell of it is told of as a child of who adopted it: creance.
+            let is_adopted = event.is_clone() && event.has_flag("from_child") && !told.contains(&pid);
+            assert!(is_adopted || alive.get(&tid) == Some(&pid), "not the act of a living thread: {event:?}");
             if event.is_clone() {
                 let child = event.result().expect("a clone has a result");
                 let child_pid = if event.has_flag("thread") { pid } else { child };
                 assert_eq!(alive.insert(child, child_pid), None, "made twice: {event:?}");
+                told.insert(child_pid);
             } else if EXECS.contains(&event.kind()) && event.result() == Some(0) {
                 // Its other threads are gone, and one that was not the leader has become it.
                 alive.retain(|&other, &mut process| process != pid || other == tid);
@@ -174,7 +183,7 @@ impl Capture {
                 }
                 let is_last = !alive.values().any(|&process| process == pid);
                 assert_eq!(event.kind() == "procexit", tid == pid, "{event:?}");
-                assert!(tid != pid || is_last, "a process ends before its threads: {event:?}");
+                assert!(tid != pid || is_last, "a process ends before its threads: {event:?}, {alive:?}");
             }
         }
         assert!(alive.is_empty(), "without an end: {alive:?}");

@@ -6,6 +6,7 @@
 mod capture;
 pub(crate) mod consumer;
 mod fixture;
+mod permitted;
 mod skip;
 pub(crate) mod terminal;
 
@@ -25,6 +26,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 pub(crate) use capture::{Capture, Event};
 pub(crate) use fixture::{fixture, fixture_with};
+pub(crate) use permitted::is_permitted;
 pub(crate) use skip::skip;
 
 /// How long a program may take. Far more than any needs: a loaded machine must not fail a test.
@@ -105,8 +107,9 @@ impl Workload {
         let output = NamedTempFile::new().expect("a temporary file can be made");
         let mut flags: Vec<OsString> = ["--output", "json", "--output-file"].map(OsString::from).to_vec();
         flags.push(output.path().as_os_str().to_owned());
+        let is_notify = self.engine() == Some("notify".as_ref());
         let running = self.flags(flags).start(true);
-        Capturing { running, output }
+        Capturing { running, output, is_notify }
     }
 
     /// Runs it under creance with exactly the flags that were given.
@@ -124,13 +127,22 @@ impl Workload {
         self.start(false).finish()
     }
 
+    /// The engine that is asked for; `None` for an audit, which takes the one that can do it.
+    fn engine(&self) -> Option<&OsStr> {
+        let named =
+            self.flags.iter().position(|flag| flag == "--engine").and_then(|at| self.flags.get(at + 1));
+        let is_audit = self.flags.iter().any(|flag| flag == "--all");
+        named.map(|engine| engine.as_os_str()).or((!is_audit).then(|| crate::engine().as_ref()))
+    }
+
     fn start(self, is_watched: bool) -> Running {
-        let mut words: Vec<OsString> = self.launcher.into_iter().map(Into::into).collect();
+        let mut words: Vec<OsString> = self.launcher.iter().map(|launcher| launcher.clone().into()).collect();
         if is_watched {
             words.extend([CREANCE, "run"].map(Into::into));
-            // An audit takes the one that can do it.
-            if !self.flags.iter().any(|flag| flag == "--engine" || flag == "--all") {
-                words.extend(["--engine", crate::engine()].map(Into::into));
+            if !self.flags.iter().any(|flag| flag == "--engine") {
+                words.extend(
+                    self.engine().into_iter().flat_map(|engine| ["--engine".into(), engine.to_owned()]),
+                );
             }
             words.extend(self.flags);
             words.push("--".into());
@@ -224,6 +236,7 @@ impl Finished {
 pub(crate) struct Capturing {
     running: Running,
     output: NamedTempFile,
+    is_notify: bool,
 }
 
 impl Capturing {
@@ -243,7 +256,7 @@ impl Capturing {
 
     /// Waits for its end, and reads what was captured.
     pub(crate) fn finish(self) -> Capture {
-        Capture::read(self.running.finish(), self.output.path())
+        Capture::read(self.running.finish(), self.output.path(), self.is_notify)
     }
 }
 

@@ -458,7 +458,8 @@ impl PtraceEngine {
         recorder: &mut Recorder<M>,
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
-        let former = stop.event_message().unwrap_or(tid);
+        // One that has been killed since does not tell. All other threads have ended by now, but for the first one.
+        let former = stop.event_message().ok().or_else(|| self.tracees.other_of(tid)).unwrap_or(tid);
         if let Some(pack) = &self.pack {
             pack.renamed(former, tid, since);
         }
@@ -498,6 +499,11 @@ impl PtraceEngine {
 
     /// A thread has ended.
     fn end<M: ProducerMemory>(&mut self, tid: Tid, status: i32, recorder: &mut Recorder<M>) {
+        // The end of a process comes after those of all of its threads, but for one that was killed in the middle of starting a
+        // program: the kernel had given it the number of the first thread, and nobody told.
+        while let Some(other) = self.tracees.other_of(tid) {
+            self.end(other, status, recorder);
+        }
         if tid == self.root.leader() {
             self.root_status.get_or_insert(status);
             if let Some(front) = &self.front {

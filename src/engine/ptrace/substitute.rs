@@ -208,6 +208,11 @@ impl Spaces {
         }
     }
 
+    /// Whether more than one thread uses this memory.
+    pub(super) fn is_shared(&self, id: SpaceId) -> bool {
+        self.spaces.get(&id).is_some_and(|space| space.threads > 1)
+    }
+
     /// It is not known who shares this memory.
     pub(super) fn note_uncertain(&mut self, id: SpaceId) {
         if let Some(space) = self.spaces.get_mut(&id) {

@@ -351,6 +351,17 @@ impl Tracees {
         self.known.get(&tid)?.name.filter(|name| name.epoch == epoch)
     }
 
+    /// Another thread of the process whose first one `leader` is, if it is that.
+    pub(super) fn other_of(&self, leader: Tid) -> Option<Tid> {
+        let first = self.known.get(&leader).filter(|tracee| tracee.pid.leader() == leader)?;
+        // Nearly all have ended before it, and who is alone is not looked for among thousands.
+        if !self.spaces.is_shared(first.space) {
+            return None;
+        }
+        let mut known = self.known.iter();
+        known.find(|(tid, tracee)| **tid != leader && tracee.pid.leader() == leader).map(|(tid, _)| *tid)
+    }
+
     /// Forgets a thread that has ended; gives its process and the call that it was in. `None` if it was not known:
     /// its end is remembered for a while, because its creator may still tell of it.
     pub(super) fn remove(&mut self, tid: Tid, status: i32) -> Option<(Pid, Option<PendingCall>)> {
@@ -409,5 +420,21 @@ mod tests {
         assert!(tracees.name(tid, 4).is_none());
         tracees.set_name(tid, None);
         assert!(tracees.name(tid, 3).is_none());
+    }
+
+    #[test]
+    fn the_other_threads_of_a_process_are_those_that_have_not_ended() {
+        let mut tracees = Tracees::new(Population::default(), Substitute::Auto);
+        let process = Pid(7);
+        for tid in [7, 8] {
+            tracees.introduce(Tid(tid), process);
+        }
+        // A process of its own, though it shares the memory.
+        tracees.introduce(Tid(9), Pid(9));
+        tracees.share(Tid(9), Tid(7), false);
+        assert_eq!(tracees.other_of(Tid(7)), Some(Tid(8)));
+        assert_eq!([8, 9].map(|tid| tracees.other_of(Tid(tid))), [None; 2]);
+        assert_eq!(tracees.remove(Tid(8), 0).map(|(pid, _)| pid), Some(process));
+        assert_eq!(tracees.other_of(Tid(7)), None);
     }
 }
