@@ -407,6 +407,9 @@ pub const ATTACH_LOOKS_MAX: usize = 64;
 /// Processes that are attached to at the start.
 pub const ATTACHED_PROCESSES_MAX: usize = 4096;
 
+/// How often a path is looked up again that could not be because a file was renamed at that moment.
+pub const LOOKS_AGAIN_MAX: usize = 100;
+
 /// How long the time after which creance detaches by itself does not begin because a thread that it attaches to cannot be
 /// interrupted: the others shall not be slowed down for as long as that takes.
 pub const ATTACH_COMPLETE_MS_MAX: u64 = 30_000;

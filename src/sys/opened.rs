@@ -172,8 +172,16 @@ fn named(tid: Tid, asked: &Asked<'_>, file: &Metadata) -> Option<Likeness> {
     let how = if is_absolute { ResolveFlag::RESOLVE_IN_ROOT } else { ResolveFlag::RESOLVE_NO_MAGICLINKS };
     let look = |path: &[u8], more: ResolveFlag| {
         let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(how | more);
-        let found = openat2(start.as_fd(), OsStr::from_bytes(path), how)?;
-        File::from(found).metadata().map_err(|_| Errno::EIO)
+        let look = || openat2(start.as_fd(), OsStr::from_bytes(path), how);
+        // openat2(2): where `..` is on the way, any rename meanwhile, of whatever file, makes it EAGAIN.
+        let mut found = look();
+        for _ in 0..limits::LOOKS_AGAIN_MAX {
+            if found.as_ref().err() != Some(&Errno::EAGAIN) {
+                break;
+            }
+            found = look();
+        }
+        File::from(found?).metadata().map_err(|_| Errno::EIO)
     };
     let found = look(asked.path, ResolveFlag::empty());
     if found.as_ref().is_ok_and(|found| is_same(found, file)) {
@@ -238,7 +246,10 @@ fn is_since((seconds, nanos): (i64, i64), before: SystemTime) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd as _;
+    use std::{
+        os::fd::AsRawFd as _,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use super::*;
 
@@ -286,5 +297,30 @@ mod tests {
         let status = File::open("/proc/self/status").unwrap();
         assert_eq!(compared(&status, Path::new("/proc/self/status"), None, before), Likeness::Same);
         assert_eq!(compared(&file, Path::new("/proc/self/status"), None, later), Likeness::Unclear);
+    }
+    #[test]
+    fn renames_of_other_files_do_not_make_it_unclear() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        let [a, below, link, moved] = ["a", "below", "below/link", "moved"].map(|name| path.join(name));
+        std::fs::write(&a, "").unwrap();
+        std::fs::write(&moved, "").unwrap();
+        std::fs::create_dir(&below).unwrap();
+        std::os::unix::fs::symlink("../a", &link).unwrap();
+        let file = File::open(&a).unwrap();
+        let is_over = AtomicBool::new(false);
+        let found: Vec<_> = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut one, mut other) = (moved.clone(), path.join("other"));
+                while !is_over.load(Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::mem::swap(&mut one, &mut other);
+                }
+            });
+            let found = (0..1000).map(|_| compared(&file, &link, None, SystemTime::now())).collect();
+            is_over.store(true, Ordering::Relaxed);
+            found
+        });
+        assert_eq!(found.iter().filter(|&&likeness| likeness != Likeness::Same).count(), 0);
     }
 }
