@@ -19,9 +19,9 @@ use creance::{
 use tempfile::NamedTempFile;
 
 use crate::support::{
-    CREANCE, Event, LIMIT, Workload,
+    CREANCE, Event, Workload,
     consumer::{Consumer, Told, check_numbers},
-    creance, directory, fixture, fixture_with, has_program, skip,
+    creance, directory, fixture, fixture_with, has_program, limit, skip,
 };
 
 /// A program that runs, with a line to it and lines from it. It is killed when it is dropped.
@@ -75,7 +75,7 @@ impl Running {
     }
 
     fn line(&self) -> String {
-        self.lines.recv_timeout(LIMIT).expect("a line comes")
+        self.lines.recv_timeout(limit()).expect("a line comes")
     }
 
     /// Waits for a line that holds these words.
@@ -162,7 +162,7 @@ fn events(output: &NamedTempFile) -> Vec<Event> {
 fn until<T: Debug + PartialEq>(is: T, of: impl Fn() -> T) {
     let since = Instant::now();
     while of() != is {
-        assert!(since.elapsed() < LIMIT, "{:?} is not {is:?}", of());
+        assert!(since.elapsed() < limit(), "{:?} is not {is:?}", of());
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -447,7 +447,7 @@ fn a_32_bit_process_is_followed_and_takes_no_filter() {
         return skip("cc makes no 32-bit programs");
     };
     let target = Running::start([program], false);
-    if target.lines.recv_timeout(LIMIT).is_err() {
+    if target.lines.recv_timeout(limit()).is_err() {
         return skip("the kernel runs no 32-bit programs");
     }
     let Some(attached) = Attached::to(target.pid(), &["--inject-filter"]) else { return };
