@@ -418,6 +418,13 @@ pub const ATTACH_LOOKS_MAX: usize = 64;
 /// Processes that are attached to at the start.
 pub const ATTACHED_PROCESSES_MAX: usize = 4096;
 
+/// How often a path is looked up again that could not be because a file was renamed at that moment.
+pub const LOOKS_AGAIN_MAX: usize = 100;
+
+/// How long the time after which creance detaches by itself does not begin because a thread that it attaches to cannot be
+/// interrupted: the others shall not be slowed down for as long as that takes.
+pub const ATTACH_COMPLETE_MS_MAX: u64 = 30_000;
+
 /// Longest time after which creance detaches by itself: a year, in seconds.
 pub const ATTACH_SECONDS_MAX: u64 = 366 * 24 * 3600;
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     process::ExitCode,
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{self, Receiver, SyncSender},
     thread,
     time::Duration,
 };
@@ -51,7 +51,7 @@ pub(super) struct Attach {
     #[arg(long, conflicts_with = "duration")]
     inject_filter: bool,
 
-    /// Detach after so many seconds
+    /// Detach so many seconds after all threads have been attached to
     #[arg(long, value_name = "SECONDS", value_parser = parse_duration)]
     duration: Option<Duration>,
 
@@ -99,8 +99,15 @@ impl Attach {
         };
         let plan = AttachPlan { target, wanted, hold_max: self.options.hold_max() };
         let with_filter = self.inject_filter;
-        let teller = thread::Builder::new().name("notes".into()).spawn(move || tell(&told, with_filter))?;
-        let leave = || leave_when_asked(signals, self.duration, &release);
+        let (attached, is_attached) = mpsc::sync_channel(1);
+        let teller =
+            thread::Builder::new().name("notes".into()).spawn(move || tell(&told, &attached, with_filter))?;
+        let leave = || {
+            if let Some(after) = self.duration {
+                leave_after(after, is_attached, release.clone())?;
+            }
+            leave_when_asked(signals, &release)
+        };
         let mut left = Ok(());
         let on_start = |_| left = leave();
         let report = if self.options.link.is_some() {
@@ -142,15 +149,19 @@ fn hold(wait: Wait, link: &Link, signals: SigSet) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has the process left at a signal, or after some time. A second signal ends creance at once.
-fn leave_when_asked(signals: SigSet, after: Option<Duration>, release: &Release) -> io::Result<()> {
-    if let Some(after) = after {
-        let release = release.clone();
-        thread::Builder::new().name("duration".into()).spawn(move || {
-            thread::sleep(after);
-            release.ask()
-        })?;
-    }
+/// Has the process left some time after it has been attached to.
+fn leave_after(after: Duration, is_attached: Receiver<()>, release: Release) -> io::Result<()> {
+    thread::Builder::new().name("duration".into()).spawn(move || {
+        // Whether it is or it takes too long: the time begins.
+        let _ = is_attached.recv_timeout(Duration::from_millis(limits::ATTACH_COMPLETE_MS_MAX));
+        thread::sleep(after);
+        release.ask()
+    })?;
+    Ok(())
+}
+
+/// Has the process left at a signal. A second one ends creance at once.
+fn leave_when_asked(signals: SigSet, release: &Release) -> io::Result<()> {
     let release = release.clone();
     thread::Builder::new().name("signals".into()).spawn(move || {
         let mut was_asked = false;
@@ -176,11 +187,13 @@ fn leave_when_asked(signals: SigSet, after: Option<Duration>, release: &Release)
     Ok(())
 }
 
-/// Says what happens, until the engine ends.
-fn tell(notes: &Receiver<Note>, with_filter: bool) {
+/// Says what happens, until the engine ends, and tells when all has been attached to.
+fn tell(notes: &Receiver<Note>, attached: &SyncSender<()>, with_filter: bool) {
     for note in notes {
         match note {
             Note::Attached { processes, threads } => {
+                // Without a --duration nobody waits for it.
+                let _ = attached.try_send(());
                 let (s, es) = (if threads == 1 { "" } else { "s" }, if processes == 1 { "" } else { "es" });
                 say(format_args!("attached to {threads} thread{s} of {processes} process{es}"));
                 if with_filter {

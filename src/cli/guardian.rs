@@ -84,7 +84,6 @@ pub(super) fn guard(on_death: OnDeath, dies_with_us: bool) -> io::Result<Role> {
         board: Arc::new(Board::new()?),
         engine: None,
         listener: None,
-        root_status: None,
         stops_seen: 0,
     };
     match guardian.start_engine()? {
@@ -109,8 +108,6 @@ struct Guardian {
     board: Arc<Board>,
     engine: Option<Engine>,
     listener: Option<Listener>,
-    /// How the workload's first process has ended, if that was told to us and not to the engine.
-    root_status: Option<i32>,
     /// The last stop of the workload's first process that we know of.
     stops_seen: u64,
 }
@@ -234,12 +231,16 @@ impl Guardian {
     /// Waits for every child that has ended; gives the engine's wait status if it is one of them.
     fn reap(&mut self) -> Option<i32> {
         let mut of_engine = None;
-        while let Some((pid, status)) = signal::reap_any() {
+        while let Some((pid, status)) = signal::peek_any() {
             if self.engine.as_ref().is_some_and(|engine| engine.pid == pid) {
                 self.engine = None;
                 of_engine = Some(status);
             } else if self.board.root() == Some(pid) {
-                self.root_status = Some(status);
+                // An engine that has adopted the workload looks here when it finds the process gone.
+                self.board.note_root_status(status);
+            }
+            if signal::reap(pid).is_none() {
+                break;
             }
         }
         of_engine
@@ -249,7 +250,7 @@ impl Guardian {
     fn engine_ended(&mut self, status: i32) -> io::Result<Option<Role>> {
         match self.board.stage() {
             Stage::Over => {
-                return Ok(Some(Role::Guardian(exit_as(self.root_status.unwrap_or(status)))));
+                return Ok(Some(Role::Guardian(exit_as(self.board.root_status().unwrap_or(status)))));
             }
             Stage::Quit => {
                 kill_descendants();
@@ -319,7 +320,7 @@ impl Guardian {
             self.hear_signals()?;
         }
         self.reap();
-        Ok(Role::Guardian(exit_as(self.root_status.unwrap_or(engine_status))))
+        Ok(Role::Guardian(exit_as(self.board.root_status().unwrap_or(engine_status))))
     }
 }
 

@@ -151,10 +151,13 @@ pub(super) fn process<'a>(record: &Record<'a>) -> Arguments<'a> {
     arguments
 }
 
-/// The arguments of an exit: the wait status taken apart (wait(2)).
+/// The arguments of an exit: the wait status taken apart (wait(2)); none where it is not known.
 pub(super) fn exit<'a>(record: &Record<'a>) -> Arguments<'a> {
     let status = low_32(record.header().result.cast_unsigned());
     let mut arguments = Arguments::new();
+    if record.flags().contains(RecordFlags::NO_RESULT) {
+        return arguments;
+    }
     match status & 0x7f {
         0 => arguments.push(Argument::new("status", Value::Unsigned(u64::from(status >> 8 & 0xff)))),
         signal => {

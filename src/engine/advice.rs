@@ -23,7 +23,7 @@ pub const fn lost(probe: Probe) -> &'static str {
         Probe::PidfdOpen => "signals sent to creance do not reach the workload",
         Probe::PidfdGetfd => "addresses of sockets are looked up in the kernel's tables, which takes longer",
         Probe::PidfdExitInfo => {
-            "nothing in the ptrace engine; the notify engine learns ends of processes in another way"
+            "the notify engine does not know of every process how it ended; nothing in the ptrace engine"
         }
         Probe::ProcessVmReadv => {
             "memory is read through /proc/PID/mem: one more system call for each argument"

@@ -205,6 +205,9 @@ fn an_exit_shows_its_status_or_signal() {
         json(exit(10, 9)),
         r#""type":"procexit","tid":10,"pid":10,"args":{"signal":"SIGKILL","core":false},"#.to_owned() + BASH
     );
+    let unknown = || exit(10, 0).flags(RecordFlags::NO_RESULT);
+    assert_eq!(text(unknown()), "bash(10) procexit");
+    assert!(json(unknown()).contains(r#""args":{},"flags":["no_result"],"#));
 }
 
 #[test]

@@ -46,6 +46,8 @@ impl Stage {
 struct Page {
     stage: AtomicU32,
     root: AtomicI32,
+    /// How the root has ended, if the guardian was told: its wait status, with [`IS_TOLD`].
+    root_status: AtomicU64,
     unseen: AtomicU64,
     newest: AtomicU64,
     received: [AtomicU64; limits::WORKERS_MAX as usize],
@@ -57,6 +59,9 @@ struct Page {
     /// The root is about to be stopped because the guardian is.
     is_following: AtomicBool,
 }
+
+/// The bit of `root_status` that says that the wait status below it is one.
+const IS_TOLD: u64 = 1 << 32;
 
 /// Bits of `root_stop` that hold the signal.
 const SIGNAL_BITS: u64 = 0xff;
@@ -117,6 +122,20 @@ impl Board {
     /// Notes the workload's first process.
     pub fn note_root(&self, root: Pid) {
         self.0.root.store(root.0, Ordering::Release);
+    }
+
+    /// The wait status (wait(2)) of the workload's first process, if the guardian has waited for it: it is noted before that
+    /// process is gone.
+    #[must_use]
+    pub fn root_status(&self) -> Option<i32> {
+        // Acquire: pairs with the Release of `note_root_status`. Who finds the process gone, by the kernel, finds this.
+        let told = self.0.root_status.load(Ordering::Acquire);
+        (told & IS_TOLD != 0).then_some(u32::try_from(told & !IS_TOLD).ok()?.cast_signed())
+    }
+
+    /// Notes how the workload's first process has ended.
+    pub fn note_root_status(&self, status: i32) {
+        self.0.root_status.store(IS_TOLD | u64::from(status.cast_unsigned()), Ordering::Release);
     }
 
     /// Calls that were let go while no engine could look at them.
@@ -371,6 +390,11 @@ mod tests {
     fn whoever_looks_finds_every_call_that_was_not_answered() {
         let board = Board::new().unwrap();
         assert_eq!((board.stage(), board.root()), (Stage::Starting, None));
+        assert_eq!(board.root_status(), None);
+        for status in [0, libc::SIGKILL, 255 << 8, -1] {
+            board.note_root_status(status);
+            assert_eq!(board.root_status(), Some(status));
+        }
         board.note_received(0, 1_000);
         board.note_received(1, 5_000);
         board.note_received(0, 90_000);

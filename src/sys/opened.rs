@@ -93,9 +93,6 @@ const TICKS: Duration = Duration::from_millis(20);
 /// Components of a path that are looked at.
 const COMPONENTS_MAX: usize = 64;
 
-/// How often a path is looked up again because something was renamed anywhere on the machine meanwhile.
-const LOOKUPS_MAX: usize = 16;
-
 /// Compares what a descriptor `fd` is open on, of a thread that stands still, with what it was asked to open.
 #[must_use]
 pub fn compare((tid, pid): (Tid, Pid), fd: i32, opened: &Opened, asked: &Asked<'_>) -> Likeness {
@@ -177,7 +174,7 @@ fn named(tid: Tid, asked: &Asked<'_>, file: &Metadata) -> Option<Likeness> {
         let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(how | more);
         // openat2(2): EAGAIN, where it steps back to a parent (`..`) and cannot be sure that nothing was moved. A file system in
         // user space takes its time, so that happens there more often than not while others rename.
-        let found = (0..LOOKUPS_MAX)
+        let found = (0..limits::LOOKS_AGAIN_MAX)
             .map(|_| openat2(start.as_fd(), OsStr::from_bytes(path), how))
             .find(|found| !matches!(found, Err(Errno::EAGAIN)))
             .unwrap_or(Err(Errno::EAGAIN))?;
@@ -246,7 +243,10 @@ fn is_since((seconds, nanos): (i64, i64), before: SystemTime) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd as _;
+    use std::{
+        os::fd::AsRawFd as _,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use super::*;
 
@@ -297,27 +297,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_renamed_elsewhere_makes_no_link_to_a_parent_unclear() {
+    fn renames_of_other_files_do_not_make_it_unclear() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().canonicalize().unwrap();
-        let [a, link, one, other] = ["a", "link", "one", "other"].map(|name| path.join(name));
+        let [a, below, link, moved] = ["a", "below", "below/link", "moved"].map(|name| path.join(name));
         std::fs::write(&a, "").unwrap();
-        std::os::unix::fs::symlink(Path::new("..").join(path.file_name().unwrap()).join("a"), &link).unwrap();
-        std::fs::write(&one, "").unwrap();
+        std::fs::write(&moved, "").unwrap();
+        std::fs::create_dir(&below).unwrap();
+        std::os::unix::fs::symlink("../a", &link).unwrap();
         let file = File::open(&a).unwrap();
-        let is_done = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        let is_over = AtomicBool::new(false);
+        let found: Vec<_> = std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                let (mut one, mut other) = (moved.clone(), path.join("other"));
+                while !is_over.load(Ordering::Relaxed) {
                     std::fs::rename(&one, &other).unwrap();
-                    std::fs::rename(&other, &one).unwrap();
+                    std::mem::swap(&mut one, &mut other);
                 }
             });
-            let likeness: Vec<_> =
-                (0..2000).map(|_| compared(&file, &link, None, SystemTime::now())).collect();
-            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
-            let unclear = likeness.iter().filter(|&&likeness| likeness != Likeness::Same).count();
-            assert_eq!(unclear, 0);
+            let found = (0..1000).map(|_| compared(&file, &link, None, SystemTime::now())).collect();
+            is_over.store(true, Ordering::Relaxed);
+            found
         });
+        assert_eq!(found.iter().filter(|&&likeness| likeness != Likeness::Same).count(), 0);
     }
 }

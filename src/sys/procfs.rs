@@ -213,10 +213,33 @@ pub fn threads(pid: Pid) -> Vec<Tid> {
 /// where the kernel keeps it from us. From `/proc/PID/stat`.
 #[must_use]
 pub fn status_before_wait(pid: Pid) -> Option<i32> {
+    match shown_status(pid)? {
+        // proc_pid_stat(5): who may not trace the process is shown 0, whatever it is.
+        0 if is_kept_from_us(pid) => None,
+        // If it is gone meanwhile, the question was about nobody.
+        0 => shown_status(pid),
+        status => Some(status),
+    }
+}
+
+/// Whether a process has ended and nobody has waited for it yet.
+#[must_use]
+pub fn awaits_wait(pid: Pid) -> bool {
+    shown_status(pid).is_some()
+}
+
+fn shown_status(pid: Pid) -> Option<i32> {
     let mut text = [0; limits::PROC_STAT_BYTES_MAX];
     let after_name = stat_after_name(pid.leader(), &mut text)?;
     let status = after_name.trim_end().rsplit(' ').next()?.parse().ok()?;
     after_name.starts_with(['Z', 'X']).then_some(status)
+}
+
+/// Whether the kernel shows us of a process only what it shows to everybody. That of one that has ended it refuses in another
+/// way: it has no directory any more.
+fn is_kept_from_us(pid: Pid) -> bool {
+    let cwd = read_link(pid.leader(), "cwd", &mut [0; 1]);
+    cwd.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// CPU seconds that a process has used, without its children; told also of one that has ended and was not waited for. The
@@ -272,7 +295,7 @@ pub fn processes() -> impl Iterator<Item = Pid> {
 #[must_use]
 pub fn descendants(of: Pid) -> Vec<Pid> {
     let parents: HashMap<_, _> = processes()
-        .filter(|&pid| status_before_wait(pid).is_none())
+        .filter(|&pid| !awaits_wait(pid))
         .filter_map(|pid| Some((pid, relations(pid.leader()).ok()?.parent)))
         .collect();
     let descends = |pid: &Pid| {

@@ -89,6 +89,26 @@ pub fn reap_any() -> Option<(Pid, i32)> {
     reap_of(-1)
 }
 
+/// A child that has ended, which still has to be waited for, and its wait status (wait(2)).
+#[must_use]
+pub fn peek_any() -> Option<(Pid, i32)> {
+    // SAFETY: integers and a union of integers and pointers, for which zeroes are values.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `info` is a local that outlives the call.
+    let done = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, how) };
+    // SAFETY: waitid(2) has filled in what this reads, or it is the zero from above.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let value = unsafe { info.si_status() };
+    let status = match info.si_code {
+        libc::CLD_EXITED => (value & 0xff) << 8,
+        libc::CLD_DUMPED => value | 0x80,
+        _ => value,
+    };
+    (done == 0 && pid > 0).then_some((Pid(pid), status))
+}
+
 fn reap_of(which: libc::pid_t) -> Option<(Pid, i32)> {
     let mut status = 0;
     // SAFETY: `status` is a local that outlives the call.

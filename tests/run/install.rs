@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{CREANCE, LIMIT, creance, directory, executable};
+use crate::support::{CREANCE, creance, directory, executable, limit};
 
 #[test]
 fn a_copy_runs_and_replaces_an_older_one() {
@@ -102,7 +102,7 @@ fn a_pause_lasts_until_it_is_told_to_end() {
         let waiting = format!("{} ", libc::SYS_rt_sigtimedwait);
         let since = Instant::now();
         while !fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap().starts_with(&waiting) {
-            assert!(since.elapsed() < LIMIT, "it does not wait for signals");
+            assert!(since.elapsed() < limit(), "it does not wait for signals");
             std::thread::yield_now();
         }
         kill(pid, signal).unwrap();

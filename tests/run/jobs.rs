@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use crate::support::{
-    CREANCE, LIMIT,
+    CREANCE, limit,
     terminal::{PROMPT, Terminal},
 };
 
@@ -63,7 +63,7 @@ fn await_stop(pid: i32, is_stopped: bool) {
         if rest.starts_with(['T', 't']) == is_stopped {
             return;
         }
-        assert!(since.elapsed() < LIMIT, "process {pid} is still as it was: {stat}");
+        assert!(since.elapsed() < limit(), "process {pid} is still as it was: {stat}");
         std::thread::yield_now();
     }
 }
@@ -75,7 +75,7 @@ fn await_growth(path: &Path) {
     let len = || std::fs::metadata(path).map_or(0, |file| file.len());
     let (since, before) = (Instant::now(), len());
     while len() <= before {
-        assert!(since.elapsed() < LIMIT, "{} does not grow", path.display());
+        assert!(since.elapsed() < limit(), "{} does not grow", path.display());
         std::thread::yield_now();
     }
 }

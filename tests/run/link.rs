@@ -11,9 +11,9 @@ use std::{
 use creance::{event::RecordKind, sys::seqpacket::Connection};
 
 use crate::support::{
-    Finished, LIMIT, Workload,
+    Finished, Workload,
     consumer::{Consumer, Told, check_numbers},
-    directory, fifo, fixture,
+    directory, fifo, fixture, limit,
 };
 
 /// Starts a workload whose records are offered in `directory`.
@@ -78,7 +78,7 @@ fn socket_in(directory: &Path) -> PathBuf {
         if let Some(path) = entries.find(|path| path.extension().is_some_and(|end| end == "sock")) {
             return path;
         }
-        assert!(since.elapsed() < LIMIT, "nobody listens");
+        assert!(since.elapsed() < limit(), "nobody listens");
         thread::yield_now();
     }
 }
@@ -244,7 +244,7 @@ fn a_consumer_that_scribbles_over_its_page_harms_itself_alone() {
     let flood = Flood::start(["--wait-consumer", "forever", "--hold-max", "50"]);
     // It takes the descriptors as a consumer would, and writes what it likes.
     let socket = socket_in(&flood.link);
-    let connection = Connection::open(&socket, LIMIT).unwrap();
+    let connection = Connection::open(&socket, limit()).unwrap();
     let mut buffer = vec![0; 1 << 16];
     let (_, descriptors) = connection.receive(&mut buffer).unwrap();
     let [ring, control] = <[OwnedFd; 2]>::try_from(descriptors).unwrap();
@@ -282,7 +282,7 @@ fn two_tracers_share_a_directory() {
     let follower = creance::link::Follower::start(path, |_, _, _| {}).unwrap();
     let mut told = Vec::new();
     for _ in 0..2 {
-        told.push(Consumer::of(follower.wait(LIMIT).unwrap()).rest());
+        told.push(Consumer::of(follower.wait(limit()).unwrap()).rest());
     }
     assert!(told.iter().all(|told| check_numbers(told, 0) == 0));
     for file in ["/etc/passwd", "/etc/group"] {

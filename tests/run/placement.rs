@@ -13,7 +13,7 @@ use creance::sys::{
     cpu::{CpuBudget, affinity, current_thread},
 };
 
-use crate::support::{Finished, LIMIT, Workload, directory, executable, fifo, fixture, has_program, skip};
+use crate::support::{Finished, Workload, directory, executable, fifo, fixture, has_program, limit, skip};
 
 /// Only the ptrace engine sticks threads. Its statistics tell how often.
 const STUCK: [&str; 5] = ["--engine", "ptrace", "--output", "null", "--stats"];
@@ -98,7 +98,7 @@ fn assert_is_let_go(words: impl FnOnce(&Path, &Path) -> Vec<OsString>) {
     let since = Instant::now();
     let here = affinity(current_thread()).expect("a thread may ask");
     while affinity(Tid(pid)).expect("it is there") != here {
-        assert!(since.elapsed() < LIMIT, "it keeps its one CPU");
+        assert!(since.elapsed() < limit(), "it keeps its one CPU");
         thread::yield_now();
     }
     File::options().write(true).open(awaited).expect("somebody reads");

@@ -1,8 +1,11 @@
 //! The exit status is the workload's.
 
-use std::{fs, os::unix::process::ExitStatusExt};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt},
+};
 
-use crate::support::{Workload, creance, directory, executable, fixture};
+use crate::support::{IMPOSSIBLE, Workload, creance, directory, executable, fixture, has_program, skip};
 
 #[test]
 fn an_exit_code_is_passed_on() {
@@ -28,6 +31,41 @@ fn the_signal_that_killed_the_workload_kills_creance() {
     let capture = Workload::new(words).capture();
     assert_eq!(capture.finished.status.signal(), Some(real_time));
     assert!(capture.exit(capture.root()).argument("signal").is_some());
+}
+
+#[test]
+fn how_a_process_of_another_user_ended_is_told_as_it_was_or_not_at_all() {
+    if !nix::unistd::geteuid().is_root() || !has_program("setpriv") {
+        return skip("root and setpriv are needed");
+    }
+    let (_held, path) = directory();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let launcher = path.join("plain");
+    let give_up = "setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace";
+    executable(&launcher, &format!("#!/bin/sh\nexec {give_up} \"$@\"\n"));
+    // `cat` never waits for its child, which is to be waited for as long as `cat` runs.
+    let script = r#"
+        mkfifo -m 666 fifo
+        for i in 1 2 3 4 5 6 7 8 9 10; do
+            (setpriv --reuid 65534 sh -c 'exec 3>fifo; exit 7' & exec cat fifo)
+        done"#;
+    for engine in ["ptrace", "notify"] {
+        let workload = Workload::shell(script).directory(&path).launched_by(&launcher);
+        let capture = workload.flags(["--engine", engine]).capture();
+        if capture.finished.status.code() == IMPOSSIBLE && capture.events.is_empty() {
+            skip(&capture.finished.stderr);
+            continue;
+        }
+        assert_eq!(capture.code(), 0, "{}", capture.finished.stderr);
+        let ends: Vec<_> =
+            capture.of("procexit").filter(|end| end.number("/proc/uid") == Some(65534)).collect();
+        assert_eq!(ends.len(), 10, "{ends:#?}");
+        for end in ends {
+            let told = (end.number("/args/status"), end.has_flag("no_result"));
+            let is_right = told == (Some(7), false) || engine == "notify" && told == (None, true);
+            assert!(is_right, "{end:?}");
+        }
+    }
 }
 
 #[test]

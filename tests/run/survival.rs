@@ -42,10 +42,9 @@ fn a_workload_goes_on_under_another_engine_and_the_gap_is_told() {
         cat /etc/hostname >/dev/null
         kill -9 $PPID
         before=$(wc -l <"$EVENTS")
-        for i in 1 2 3 4 5 6 7 8 9; do
+        until [ "$(wc -l <"$EVENTS")" -gt "$before" ]; do
             cat /dev/null /etc/passwd >/dev/null
-            sleep 0.3
-            [ "$(wc -l <"$EVENTS")" -gt "$before" ] && break
+            sleep 0.1
         done
         cat /etc/group >/dev/null
         exit 9"#;

@@ -11,7 +11,7 @@ use creance::{
     ring::{Poll, RecordBuffer},
 };
 
-use super::LIMIT;
+use super::limit;
 
 /// A connected consumer.
 pub(crate) struct Consumer {
@@ -56,7 +56,7 @@ impl Consumer {
     /// Waits for a tracer in the directory.
     pub(crate) fn connect(directory: &Path) -> Self {
         let follower = Follower::start(directory.to_owned(), |_, _, _| {}).expect("a thread can be made");
-        Self::of(follower.wait(LIMIT).expect("a tracer is found"))
+        Self::of(follower.wait(limit()).expect("a tracer is found"))
     }
 
     /// Reads from a tracer that was found.
@@ -80,7 +80,7 @@ impl Consumer {
         let since = Instant::now();
         let consumer = &mut self.found.linked.consumer;
         loop {
-            assert!(since.elapsed() < LIMIT, "no record in {LIMIT:?}");
+            assert!(since.elapsed() < limit(), "no record in {:?}", limit());
             match consumer.poll(&mut self.buffer).expect("the ring makes sense") {
                 Poll::Record => {
                     return Some(Told::of(&Record::parse(&self.buffer).expect("a record in the ring")));

@@ -1,6 +1,6 @@
 //! Runs workloads under creance and natively, and reads what was captured.
 //!
-//! Every program that is started here is killed, by its descriptor, when it takes longer than [`LIMIT`]. creance's
+//! Every program that is started here is killed, by its descriptor, when it takes longer than [`limit`]. creance's
 //! workload dies with it.
 
 mod capture;
@@ -16,7 +16,10 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        OnceLock,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -29,8 +32,15 @@ pub(crate) use fixture::{fixture, fixture_with};
 pub(crate) use permitted::is_permitted;
 pub(crate) use skip::skip;
 
-/// How long a program may take. Far more than any needs: a loaded machine must not fail a test.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// How long a program may take. Far more than any needs: a loaded machine must not fail a test. On one that is emulated
+/// `CREANCE_TEST_SECONDS_MAX` gives them more.
+pub(crate) fn limit() -> Duration {
+    static LIMIT: OnceLock<Duration> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let seconds = env::var("CREANCE_TEST_SECONDS_MAX").ok();
+        Duration::from_secs(seconds.map_or(60, |seconds| seconds.parse().expect("it is a number")))
+    })
+}
 
 /// The program under test.
 pub(crate) const CREANCE: &str = env!("CARGO_BIN_EXE_creance");
@@ -180,7 +190,7 @@ fn start(
     let feeder = thread::spawn(move || drop(pipe.write_all(&stdin)));
     let (alive, death) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
-        let is_late = death.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
+        let is_late = death.recv_timeout(limit()) == Err(RecvTimeoutError::Timeout);
         if is_late {
             // It may have ended just now.
             let _ = process.send(libc::SIGKILL);
@@ -212,7 +222,7 @@ impl Running {
         self.feeder.join().expect("the thread that feeds standard input does not panic");
         let is_late = self.watchdog.join().expect("the watchdog does not panic");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!is_late, "killed after {LIMIT:?}; standard error: {stderr}");
+        assert!(!is_late, "killed after {:?}; standard error: {stderr}", limit());
         Finished { status: output.status, stdout: output.stdout, stderr }
     }
 }

@@ -9,9 +9,10 @@ use std::{
 };
 
 /// Tells that this machine cannot do a test: on standard error past the test harness, which would keep it to itself,
-/// and in the file that `CREANCE_TEST_SKIPS` names, as `TEST: REASON`.
+/// and in the file that `CREANCE_TEST_SKIPS` names, as `TEST: REASON` on one line.
 pub(crate) fn skip(reason: &str) {
     let current = thread::current();
+    let reason = reason.trim_end().replace('\n', " ");
     let line = format!("{}: {reason}\n", current.name().unwrap_or("?"));
     // Nobody may be there to read it.
     let _ = io::stderr().write_all(format!("SKIP {line}").as_bytes());

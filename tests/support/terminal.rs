@@ -18,7 +18,7 @@ use nix::{
     sys::signal::{Signal, kill},
 };
 
-use super::{LIMIT, fixture};
+use super::{fixture, limit};
 
 /// What the shell prints when it takes a command.
 pub(crate) const PROMPT: &str = "ready> ";
@@ -98,7 +98,7 @@ impl Terminal {
 
     /// Reads what comes; tells whether the terminal is still in use.
     fn read(&mut self) -> bool {
-        let left = LIMIT.saturating_sub(self.since.elapsed());
+        let left = limit().saturating_sub(self.since.elapsed());
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
         let mut polled = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
         let ready = poll(&mut polled, left).expect("a terminal can be waited for");

@@ -174,7 +174,7 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
     /// A process has ended.
     fn end(&mut self, pid: Pid) {
         let zombie = procfs::status_before_wait(pid);
-        let status = signal::reap(pid).or(zombie);
+        let status = signal::reap(pid).or(zombie).or_else(|| self.told_by_guardian(pid));
         let mut book = self.shared.book();
         if pid == self.shared.root {
             self.is_ending |= self.shared.guarded.as_ref().is_some_and(Guarded::is_first_process);
@@ -187,6 +187,12 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             }
         }
         book.end(pid, status);
+    }
+
+    /// How the first process of an adopted workload has ended, for which the guardian waits.
+    fn told_by_guardian(&self, pid: Pid) -> Option<i32> {
+        let guarded = self.shared.guarded.as_ref()?;
+        (pid == self.shared.root && !self.shared.is_child).then(|| guarded.board.root_status()).flatten()
     }
 }
 

@@ -183,7 +183,7 @@ fn await_listener(child: &Child) -> (Option<FilterState>, Option<OwnedFd>) {
             return (Some(state), child.take_listener());
         }
         // Killed before it came to that.
-        if procfs::status_before_wait(child.pid()).is_some() {
+        if procfs::awaits_wait(child.pid()) {
             return (None, None);
         }
         thread::sleep(LAUNCH_POLL);

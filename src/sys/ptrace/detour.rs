@@ -115,7 +115,7 @@ impl Detour {
                 Ok(None) => {}
                 Err(_) => return None,
             }
-            let is_over = procfs::status_before_wait(Pid(self.tid.0)).is_some();
+            let is_over = procfs::awaits_wait(Pid(self.tid.0));
             if is_over || interrupt(self.tid).is_err() {
                 return None;
             }
