@@ -1,7 +1,7 @@
 //! Programs that end by themselves, as lines of bash: what makes ready is run natively, what is timed tells its own time, so
 //! that what starts a tracer is no part of it.
 
-use std::{path::Path, time::Duration};
+use std::{ffi::OsString, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use creance::overhead::{
@@ -140,6 +140,7 @@ impl Script {
 fn bash(way: &Way, room: &Path, lines: &str) -> Result<runs::Ended> {
     let script =
         format!("set -euo pipefail; cd \"$1\"; export HOME=$1 SAMPLE=$2 GIT_CONFIG_NOSYSTEM=1; {lines}");
-    let words = ["/bin/bash".into(), "-c".into(), script.into(), "bash".into(), room.into(), SAMPLE.into()];
+    let words = ["/bin/bash", "-c", &script, "bash"].map(OsString::from);
+    let words = words.into_iter().chain([room.into(), SAMPLE.into()]);
     Ok(runs::run(&way.words(words), Output::Read, RUN_MAX)?.well()?)
 }
