@@ -88,8 +88,18 @@ pub const CALL_CAPTURE_BYTES: usize = 4 * (PATH_BYTES_MAX + 64);
 /// stand inside trapped calls at once.
 pub const CALL_BUFFERS_RESERVED: usize = 16;
 
-/// How long a new thread is held until its creator has told of it.
+/// How long a new thread is held until its creator has told of it, if nobody is known who could have made it.
 pub const NEW_TRACEE_HOLD_MS_MAX: u64 = 20;
+
+/// How long the engine sleeps between two looks meanwhile.
+pub const NEW_TRACEE_POLL_US: u64 = 20;
+
+/// How long a new thread is held, if the process that it is of, or its parent, is known. Only a thread that another one of its process ends by
+/// an exec, in the middle of making it, never tells of it then.
+pub const UNTOLD_TRACEE_HOLD_MS_MAX: u64 = 2_000;
+
+/// How long the engine sleeps between two looks then, once nobody unknown would be held any more.
+pub const UNTOLD_TRACEE_POLL_US: u64 = 1_000;
 
 /// Calls that block and are followed to their results at the same time by the notify engine: each keeps one of its
 /// threads.
@@ -225,7 +235,7 @@ pub const HOT_TRACEE_MISSES_MAX: u32 = 16;
 pub const EARLY_ENDS_MAX: usize = 1024;
 
 /// How long such an end is remembered.
-pub const EARLY_END_MS_MAX: u64 = 1_000;
+pub const EARLY_END_MS_MAX: u64 = 60_000;
 
 /// One past the highest system call number that any table covers. Linux is below 600 in every ABI.
 pub const SYSCALL_NUMBERS_MAX: u32 = 1024;

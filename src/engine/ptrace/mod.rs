@@ -210,7 +210,7 @@ impl PtraceEngine {
             }
             let crowd = Crowd {
                 count: self.tracees.count(),
-                has_held: self.tracees.has_held(),
+                held_poll: self.tracees.held_poll(),
                 may_be_called: self.attachment.is_some(),
             };
             if !waiting.hear(crowd, &mut round).map_err(EngineError::Wait)? {

@@ -13,11 +13,11 @@ use super::{
     substitute::{OnWayBack, Restore, SpaceId, Spaces, Substitute},
 };
 use crate::{
-    engine::{Population, told::ToldName},
+    engine::{Population, process::process_and_parent, told::ToldName},
     event::{CaptureBuffer, RecordFlags},
     limits,
     sys::{
-        Pid, Tid,
+        Pid, Tid, procfs,
         ptrace::{Call, StopKind, Stopped},
     },
 };
@@ -156,7 +156,11 @@ impl Tracees {
         }
         self.forget_old_ends();
         if let Some(at) = self.ended.iter().position(|end| end.tid == tid) {
-            return Arrival::Ended(self.ended.swap_remove(at).status);
+            let end = self.ended.swap_remove(at);
+            // One that is alive is another one, to whom the id was given since.
+            if procfs::state(tid).is_none_or(|state| b"ZX".contains(&state)) {
+                return Arrival::Ended(end.status);
+            }
         }
         // A thread shares the memory of its process, whose first thread may have ended. That one itself comes before all.
         let others = || self.known.values().find(|other| other.pid == pid);
@@ -186,8 +190,12 @@ impl Tracees {
         self.held.push(held);
     }
 
-    pub(super) const fn has_held(&self) -> bool {
-        !self.held.is_empty()
+    /// How long to sleep between two looks because a thread is held.
+    pub(super) fn held_poll(&self) -> Option<Duration> {
+        let newest = self.held.iter().map(|held| held.since).max()?;
+        let is_long = newest.elapsed() > Duration::from_millis(limits::NEW_TRACEE_HOLD_MS_MAX);
+        let poll_us = if is_long { limits::UNTOLD_TRACEE_POLL_US } else { limits::NEW_TRACEE_POLL_US };
+        Some(Duration::from_micros(poll_us))
     }
 
     /// How many threads are followed.
@@ -219,10 +227,19 @@ impl Tracees {
         (leaders.count(), self.known.len())
     }
 
-    /// Takes a thread that has been held for too long.
+    /// Takes a thread that has been held for too long. While its creator may only have had no CPU to tell of it, that is longer.
     pub(super) fn take_overdue(&mut self) -> Option<Held> {
-        let bound = Duration::from_millis(limits::NEW_TRACEE_HOLD_MS_MAX);
-        let at = self.held.iter().position(|held| held.since.elapsed() > bound)?;
+        let [bound, bound_of_untold] =
+            [limits::NEW_TRACEE_HOLD_MS_MAX, limits::UNTOLD_TRACEE_HOLD_MS_MAX].map(Duration::from_millis);
+        let has_creator = |tid: Tid| {
+            let (pid, parent) = process_and_parent(tid);
+            let creator = if pid.leader() == tid { parent } else { pid };
+            self.known.values().any(|tracee| tracee.pid == creator)
+        };
+        let at = self.held.iter().position(|held| {
+            let since = held.since.elapsed();
+            since > bound_of_untold || since > bound && !has_creator(held.stop.tid())
+        })?;
         Some(self.held.swap_remove(at))
     }
 

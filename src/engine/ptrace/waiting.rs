@@ -18,9 +18,6 @@ use crate::{
     },
 };
 
-/// How long the engine sleeps between two looks while a new thread is held.
-const HELD_POLL: Duration = Duration::from_micros(20);
-
 /// What was heard, and when.
 pub(super) type Round = Vec<(Waited, Instant)>;
 
@@ -28,8 +25,8 @@ pub(super) type Round = Vec<(Waited, Instant)>;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Crowd {
     pub(super) count: usize,
-    /// A new one is held until its creator has told of it.
-    pub(super) has_held: bool,
+    /// A new one is held until its creator has told of it: it is looked again after so long.
+    pub(super) held_poll: Option<Duration>,
     /// A signal calls the engine away (signal::Kick), so that no wait may go on after one.
     pub(super) may_be_called: bool,
 }
@@ -94,7 +91,7 @@ impl Waiting {
     }
 
     fn hear_crowd(&mut self, crowd: Crowd, round: &mut Round) -> io::Result<bool> {
-        if crowd.has_held {
+        if crowd.held_poll.is_some() {
             self.due = self.due.min(Instant::now() + self.interval(crowd));
         }
         while round.is_empty() {
@@ -113,7 +110,7 @@ impl Waiting {
                 self.due = Instant::now() + self.interval(crowd);
             }
             // A thread that nobody tells of must be let go in time.
-            if crowd.has_held {
+            if crowd.held_poll.is_some() {
                 break;
             }
         }
@@ -125,8 +122,8 @@ impl Waiting {
 
     /// How long after a walk the next one is due.
     fn interval(&self, crowd: Crowd) -> Duration {
-        if crowd.has_held {
-            HELD_POLL.max(self.walk)
+        if let Some(poll) = crowd.held_poll {
+            poll.max(self.walk)
         } else if self.is_settled {
             Duration::from_millis(limits::SETTLED_WALK_MS)
         } else if self.hot.len() < 2 && !self.is_missing {
@@ -156,7 +153,7 @@ impl Waiting {
             }
         }
         self.is_missing = !round.is_empty();
-        self.is_settled = round.is_empty() && !crowd.has_held;
+        self.is_settled = round.is_empty() && crowd.held_poll.is_none();
         self.due = Instant::now() + self.interval(crowd);
         Ok(true)
     }
@@ -199,15 +196,14 @@ impl Waiting {
 /// Sleeps until anybody has something to tell, and then hears all. A walk costs little.
 fn hear_few(crowd: Crowd, round: &mut Round) -> io::Result<bool> {
     let first = match crowd {
-        Crowd { has_held: true, .. } => ptrace::poll(),
+        Crowd { held_poll: Some(_), .. } => ptrace::poll(),
         Crowd { may_be_called: true, .. } => ptrace::wait_or_signal(),
         Crowd { .. } => ptrace::wait().map(Some),
     };
     match first? {
         Some(Waited::NoTracees) => return Ok(false),
         Some(first) => push(round, first),
-        None if crowd.has_held => thread::sleep(HELD_POLL),
-        None => {}
+        None => crowd.held_poll.map_or((), thread::sleep),
     }
     // Nobody is made to wait here, and each thread can be heard once, so this ends.
     while !round.is_empty() && crowd.count > 1 {
