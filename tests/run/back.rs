@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    support::{Finished, Workload, directory, executable, fifo, fixture, skip},
+    support::{Finished, Freezer, Workload, directory, executable, fifo, fixture, skip},
     triage::figure,
 };
 
@@ -117,25 +117,13 @@ fn an_open_that_waits_goes_on_after_signals_that_another_thread_took() {
     place.same(&["stolen", "fifo", "300"], 1);
 }
 
-/// A cgroup of a freezer (version 1), removed when it is dropped.
-struct Freezer(PathBuf);
-
-impl Drop for Freezer {
-    fn drop(&mut self) {
-        // Nobody is in it any more.
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn an_open_that_waits_goes_on_after_it_was_frozen() {
-    let path = PathBuf::from(format!("/sys/fs/cgroup/freezer/back-{}", std::process::id()));
-    if fs::create_dir(&path).is_err() {
+    let Some(freezer) = Freezer::of_version_1("back") else {
         return skip("no cgroup that freezes can be made here");
-    }
-    let freezer = Freezer(path);
+    };
     let place = Place::new();
-    place.same(&["frozen", "fifo", freezer.0.to_str().expect("it is text")], 1);
+    place.same(&["frozen", "fifo", freezer.path().to_str().expect("it is text")], 1);
 }
 
 #[test]

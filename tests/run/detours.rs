@@ -1,11 +1,11 @@
 //! A thread that makes calls for us in the middle of its own is held at that moment by somebody else.
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{ffi::OsString, path::Path};
 
-use crate::support::{Workload, fixture, skip};
+use crate::support::{Freezer, Workload, fixture, skip};
 
 /// Runs the fixture, under creance only: the moments come from there.
-fn holds(rounds: usize, freezer: Option<&PathBuf>) {
+fn holds(rounds: usize, freezer: Option<&Path>) {
     let mut words: Vec<OsString> = vec![fixture("detours").into(), rounds.to_string().into()];
     words.extend(freezer.map(Into::into));
     for flags in [&["--engine", "ptrace"][..], &["--engine", "ptrace", "--no-filter"]] {
@@ -21,23 +21,10 @@ fn a_process_that_is_stopped_on_a_detour_goes_on_as_if_there_had_been_none() {
     holds(300, None);
 }
 
-/// A cgroup of a freezer (version 1), removed when it is dropped.
-struct Freezer(PathBuf);
-
-impl Drop for Freezer {
-    fn drop(&mut self) {
-        // Nobody is in it any more.
-        let _ = fs::write(self.0.join("freezer.state"), "THAWED");
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn a_process_that_is_frozen_on_a_detour_goes_on_as_if_there_had_been_none() {
-    let path = PathBuf::from(format!("/sys/fs/cgroup/freezer/detours-{}", std::process::id()));
-    if fs::create_dir(&path).is_err() {
+    let Some(freezer) = Freezer::of_version_1("detours") else {
         return skip("no cgroup that freezes can be made here");
-    }
-    let freezer = Freezer(path);
-    holds(80, Some(&freezer.0));
+    };
+    holds(80, Some(freezer.path()));
 }

@@ -3,77 +3,34 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use crate::support::{Capture, Event, Workload, directory, fixture, skip};
+use crate::support::{Capture, Event, Freezer, Workload, directory, fixture, skip};
 
-/// A control group that can freeze, removed when it is dropped.
-struct Freezer {
-    path: PathBuf,
-    state: PathBuf,
-    words: [&'static str; 2],
-}
-
-impl Freezer {
-    /// One of each version that there is here. That of version 2 is in any hierarchy, also beside those of version 1.
-    fn all(name: &str) -> Vec<Self> {
-        let name = format!("{name}-{}", std::process::id());
-        [
-            ("/sys/fs/cgroup/freezer", "freezer.state", ["THAWED", "FROZEN"]),
-            ("/sys/fs/cgroup/unified", "cgroup.freeze", ["0", "1"]),
-            ("/sys/fs/cgroup", "cgroup.freeze", ["0", "1"]),
-        ]
-        .into_iter()
-        .filter_map(|(parent, file, words)| {
-            let path = Path::new(parent).join(&name);
-            fs::create_dir(&path).ok()?;
-            let this = Self { state: path.join(file), path, words };
-            // Where other file systems are mounted below, anything can be a directory.
-            this.state.exists().then_some(this)
-        })
-        .collect()
-    }
-
-    fn set(&self, is_frozen: bool) {
-        let [thawed, frozen] = self.words;
-        fs::write(&self.state, if is_frozen { frozen } else { thawed })
-            .expect("a group of one's own is frozen");
-    }
-
-    /// Runs what `run` does while the group is frozen and thawed all the time.
-    fn around<T>(&self, run: impl FnOnce() -> T) -> T {
-        let is_over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                // It is thawed for longer than it is frozen, so that it comes to run also where many others want to.
-                for turn in 0_u64.. {
-                    if is_over.load(Ordering::Acquire) {
-                        break;
-                    }
-                    self.set(true);
-                    thread::sleep(Duration::from_micros(turn * 7919 % 2000));
-                    self.set(false);
-                    thread::sleep(Duration::from_micros(turn * 6007 % 5000));
+/// Runs what `run` does while the group is frozen and thawed all the time.
+fn frozen_around<T>(freezer: &Freezer, run: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // It is thawed for longer than it is frozen, so that it comes to run also where many others want to.
+            for turn in 0_u64.. {
+                if is_over.load(Ordering::Acquire) {
+                    break;
                 }
-            });
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-            is_over.store(true, Ordering::Release);
-            done
-        })
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-}
-
-impl Drop for Freezer {
-    fn drop(&mut self) {
-        let _ = fs::write(&self.state, self.words[0]);
-        let _ = fs::remove_dir(&self.path);
-    }
+                freezer.set(true);
+                thread::sleep(Duration::from_micros(turn * 7919 % 2000));
+                freezer.set(false);
+                thread::sleep(Duration::from_micros(turn * 6007 % 5000));
+            }
+        });
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        is_over.store(true, Ordering::Release);
+        done
+    })
+    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Runs the command natively, and frozen under each engine and each version; it must print the same and end alike.
@@ -87,12 +44,12 @@ fn assert_same(name: &str, command: &[OsString], check: impl Fn(&Capture)) {
     assert_ne!(native.status.code(), None, "{}", native.stderr);
     for freezer in &freezers {
         let enter = ["sh", "-c", "echo $$ >\"$0\"/cgroup.procs && exec \"$@\""].map(OsString::from);
-        let words = enter.iter().cloned().chain([freezer.path.clone().into()]).chain(command.iter().cloned());
+        let words = enter.iter().cloned().chain([freezer.path().into()]).chain(command.iter().cloned());
         let words: Vec<_> = words.collect();
         for flags in [&["--engine", "ptrace"][..], &["--engine", "notify"], &["--all"]] {
             let run = || Workload::new(&words).directory(&path).flags(flags).capture();
-            let capture = freezer.around(run);
-            let what = format!("{flags:?} in {}: {}", freezer.path.display(), capture.finished.stderr);
+            let capture = frozen_around(freezer, run);
+            let what = format!("{flags:?} in {}: {}", freezer.path().display(), capture.finished.stderr);
             assert_eq!(capture.finished.stdout(), native.stdout(), "natively on the right; {what}");
             assert_eq!(capture.finished.status, native.status, "{what}");
             check(&capture);

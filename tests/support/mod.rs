@@ -6,6 +6,7 @@
 mod capture;
 pub(crate) mod consumer;
 mod fixture;
+mod freezer;
 mod permitted;
 mod skip;
 pub(crate) mod terminal;
@@ -29,6 +30,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 pub(crate) use capture::{Capture, Event};
 pub(crate) use fixture::{fixture, fixture_with};
+pub(crate) use freezer::Freezer;
 pub(crate) use permitted::is_permitted;
 pub(crate) use skip::skip;
 
