@@ -94,8 +94,8 @@ pub const NEW_TRACEE_HOLD_MS_MAX: u64 = 20;
 /// How long the engine sleeps between two looks meanwhile.
 pub const NEW_TRACEE_POLL_US: u64 = 20;
 
-/// How long a new thread is held, if the process that it is of, or its parent, is known. Only a thread that another one of its process ends by
-/// an exec, in the middle of making it, never tells of it then.
+/// How long a new thread is held, if the process that it is of, or its parent, is known. Only a thread that another one of
+/// its process ends by an exec, in the middle of making it, never tells of it then.
 pub const UNTOLD_TRACEE_HOLD_MS_MAX: u64 = 2_000;
 
 /// How long the engine sleeps between two looks then, once nobody unknown would be held any more.

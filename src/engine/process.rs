@@ -92,6 +92,12 @@ pub(crate) fn process_and_parent(tid: Tid) -> (Pid, Pid) {
     procfs::relations(tid).map_or((Pid(tid.0), Pid(0)), |relations| (relations.process, relations.parent))
 }
 
+/// The process of a thread, and the one that made it as far as `/proc` tells: the same, or for a first thread the parent.
+pub(crate) fn process_and_creator(tid: Tid) -> (Pid, Pid) {
+    let (pid, parent) = process_and_parent(tid);
+    (pid, if pid.leader() == tid { parent } else { pid })
+}
+
 /// The name of the program that a record of its start tells; `None` if it does not stand there just as it is
 /// (proc_pid_status(5)).
 #[must_use]

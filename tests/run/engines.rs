@@ -10,12 +10,12 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    sync::OnceLock,
 };
 
+use creance::sys::probe::Probe;
 use serde_json::{Map, Value};
 
-use crate::support::{Capture, Event, IMPOSSIBLE, Workload, creance, directory, has_program, skip};
+use crate::support::{Capture, Event, IMPOSSIBLE, Workload, directory, has_program, is_permitted, skip};
 
 /// What of a workload is the same each time that it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,14 +82,7 @@ fn told(engine: &str, steady: Steady, script: &str) -> Option<Vec<String>> {
 /// Whether the kernel tells how a process ended that is not ours to wait for, also after somebody has waited: else the notify
 /// engine may not know.
 fn tells_ends() -> bool {
-    static TELLS: OnceLock<bool> = OnceLock::new();
-    *TELLS.get_or_init(|| {
-        let findings: Value =
-            serde_json::from_str(creance(["doctor", "--json"]).stdout()).expect("it is JSON");
-        let probes = findings.get("probes").and_then(Value::as_array).expect("there is a list");
-        let probe = probes.iter().find(|probe| probe.get("name") == Some(&"pidfd_exit_info".into()));
-        probe.expect("it is one of them").get("answer") == Some(&"yes".into())
-    })
+    is_permitted(Probe::PidfdExitInfo)
 }
 
 /// The line of the end of a process if it were not known how that ended; `None` of any other.

@@ -115,11 +115,11 @@ impl PtraceEngine {
             stop.answer_call(i64::from(-libc::ENOSYS))?;
             need = Need::No;
         }
-        // What is made begins where its creator is, and must begin at a place of the program's own.
-        let is_sent_back = !is_recorded && !is_unfiltered && !is_fork(call) && !is_exec(call);
-        let next = next.filter(|_| is_sent_back);
         let replaced = match need {
             Need::Ready => {
+                // What is made begins where its creator is, and must begin at a place of the program's own.
+                let is_sent_back = !is_recorded && !is_unfiltered && !is_fork(call) && !is_exec(call);
+                let next = next.filter(|_| is_sent_back);
                 self.tracees.spaces.replace(space, &stop, (call.arguments, next), reader.copied())?
             }
             Need::Refused if reader.copied().next().is_some() => Replaced::Refused,

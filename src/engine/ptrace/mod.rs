@@ -38,7 +38,7 @@ use super::{
     Engine, EngineError, Holds, LaunchError, Outcome, Recorder, Setup, Stage,
     calls::{CLONE_THREAD, clone_flags, name_of, seen_clone_record, unseen_clone_record},
     capture::Seen,
-    process::{self, exec_record, exit_record, process_and_parent},
+    process::{self, exec_record, exit_record, process_and_creator},
     told::{ProcessSource, Told, ToldName},
     wanted::Wanted,
 };
@@ -435,8 +435,7 @@ impl PtraceEngine {
             if let Some(pack) = &self.pack {
                 pack.introduced(None, tid);
             }
-            let (pid, parent) = process_and_parent(tid);
-            let creator = if pid.leader() == tid { parent } else { pid };
+            let (pid, creator) = process_and_creator(tid);
             let record = unseen_clone_record(creator, (tid, pid));
             self.tell(creator, recorder);
             self.tracees.introduce(tid, pid);

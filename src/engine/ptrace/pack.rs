@@ -17,7 +17,10 @@ use std::{
 
 use nix::errno::Errno;
 
-use super::placement::{Placement, Step};
+use super::{
+    super::calls::low_int,
+    placement::{Placement, Step},
+};
 use crate::{
     limits,
     sys::{
@@ -139,15 +142,13 @@ impl Pack {
     /// So a program may ask without an end to its pack. Each thread of Rust's standard library does, at its start.
     pub(super) fn answer(&self, stop: &Stopped, call: &Call) -> bool {
         let [whom, buffer_bytes, buffer, ..] = call.arguments;
-        // The kernel takes 32 bits of the first two.
-        let low = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
-        let asked_of = match low(whom).cast_signed() {
+        let asked_of = match low_int(whom) {
             0 => stop.tid(),
             tid if self.is_numbered_as_here(stop.tid()) => Tid(tid),
             _ => return false,
         };
         let Some(shown) = self.shown(asked_of) else { return false };
-        let result = match cpu::affinity_bytes(&shown, low(buffer_bytes)) {
+        let result = match cpu::affinity_bytes(&shown, low_int(buffer_bytes).cast_unsigned()) {
             Ok(bytes) if write_remote(stop.tid(), RemoteAddr(buffer), &bytes) => i64::try_from(bytes.len()),
             Ok(_) => return false,
             Err(errno) => Ok(-i64::from(errno as i32)),

@@ -13,7 +13,7 @@ use super::{
     substitute::{OnWayBack, Restore, SpaceId, Spaces, Substitute},
 };
 use crate::{
-    engine::{Population, process::process_and_parent, told::ToldName},
+    engine::{Population, process::process_and_creator, told::ToldName},
     event::{CaptureBuffer, RecordFlags},
     limits,
     sys::{
@@ -232,8 +232,7 @@ impl Tracees {
         let [bound, bound_of_untold] =
             [limits::NEW_TRACEE_HOLD_MS_MAX, limits::UNTOLD_TRACEE_HOLD_MS_MAX].map(Duration::from_millis);
         let has_creator = |tid: Tid| {
-            let (pid, parent) = process_and_parent(tid);
-            let creator = if pid.leader() == tid { parent } else { pid };
+            let (_, creator) = process_and_creator(tid);
             self.known.values().any(|tracee| tracee.pid == creator)
         };
         let at = self.held.iter().position(|held| {
