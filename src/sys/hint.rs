@@ -1,5 +1,5 @@
 //! SIGCHLD as a hint at which tracee has something to tell: the kernel sends one for each stop and each end (ptrace(2)),
-//! with the thread's id.
+//! with the thread's id. An alarm is one too, so that a wait for hints that has a bound need not set a timer of its own.
 //!
 //! It is a hint and no more: while one is pending, another one is lost. It must be blocked in every thread of this process,
 //! or one that does not block it takes it from the tracing thread; so the command line blocks it before it makes any
@@ -12,10 +12,56 @@
 use std::{
     mem::{self, MaybeUninit},
     ptr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{Tid, signal};
+use nix::{
+    sys::{
+        signal::{SigEvent, SigevNotify, Signal},
+        timer::{Expiration, Timer, TimerSetTimeFlags},
+    },
+    time::ClockId,
+};
+
+use super::{Tid, cpu, signal};
+
+/// Ends a wait of the thread that made it, at one moment.
+#[derive(Debug)]
+pub struct Alarm {
+    timer: Timer,
+    at: Option<Instant>,
+}
+
+impl Alarm {
+    /// For the calling thread.
+    ///
+    /// # Errors
+    /// If the kernel permits no further timer (timer_create(2)).
+    pub fn new() -> nix::Result<Self> {
+        let notify = SigevNotify::SigevThreadId {
+            signal: Signal::SIGCHLD,
+            thread_id: cpu::current_thread().0,
+            si_value: 0,
+        };
+        let timer = Timer::new(ClockId::CLOCK_MONOTONIC, SigEvent::new(notify))?;
+        Ok(Self { timer, at: None })
+    }
+
+    /// Sets it, unless it is set to this moment already: a wait then costs no timer, which would be dear.
+    ///
+    /// # Errors
+    /// None that is known (timer_settime(2)).
+    pub fn set(&mut self, at: Instant) -> nix::Result<()> {
+        if self.at == Some(at) {
+            return Ok(());
+        }
+        // No time at all would unset it.
+        let left = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        self.timer.set(Expiration::OneShot(left.into()), TimerSetTimeFlags::empty())?;
+        self.at = Some(at);
+        Ok(())
+    }
+}
 
 /// Blocks hints for the calling thread and those that it makes, or lets them be ignored.
 pub fn set_blocked(is_blocked: bool) {
@@ -34,25 +80,30 @@ pub fn ask_for() {
     set_blocked(true);
 }
 
-/// Waits for a hint, for so long at most; `None` if none came.
+/// Waits for a hint; `None` if an [`Alarm`] or a signal with a handler ended the wait.
 #[must_use]
-pub fn wait(bound: Duration) -> Option<Tid> {
+pub fn wait() -> Option<Tid> {
+    let info = next(None)?;
+    // SAFETY: the kernel has filled in a SIGCHLD; of one that a timer sent, this field is the timer's number.
+    let sender = Tid(unsafe { info.si_pid() });
+    (info.si_code != libc::SI_TIMER).then_some(sender)
+}
+
+/// Forgets what is pending: a hint, and an alarm.
+pub fn forget() {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    while next(Some(&now)).is_some() {}
+}
+
+/// The next SIGCHLD, which may be waited for so long at most.
+fn next(bound: Option<&libc::timespec>) -> Option<libc::siginfo_t> {
     let set = only_sigchld();
     // SAFETY: integers only, for which zeroes are values.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-    let bound = libc::timespec {
-        tv_sec: libc::time_t::try_from(bound.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: libc::c_long::from(bound.subsec_nanos().cast_signed()),
-    };
-    // SAFETY: it reads the set and the time and writes the structure, all of which are locals that outlive the call.
-    let signal = unsafe { libc::sigtimedwait(&raw const set, &raw mut info, &raw const bound) };
-    // SAFETY: the kernel has filled in a SIGCHLD, of which this is a field.
-    (signal == libc::SIGCHLD).then(|| Tid(unsafe { info.si_pid() }))
-}
-
-/// Forgets the hint that is pending, if one is.
-pub fn forget() {
-    let _ = wait(Duration::ZERO);
+    let bound = bound.map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: it reads the set and the time, if there is one, and writes the structure, all of which outlive the call.
+    let signal = unsafe { libc::sigtimedwait(&raw const set, &raw mut info, bound) };
+    (signal == libc::SIGCHLD).then_some(info)
 }
 
 /// Whether a single thread can be asked without a walk over all: since Linux 5.13.

@@ -13,7 +13,8 @@ use std::{
 use crate::{
     limits,
     sys::{
-        Tid, hint,
+        Tid,
+        hint::{self, Alarm},
         ptrace::{self, StopKind, Waited},
     },
 };
@@ -44,8 +45,8 @@ struct Hot {
 pub(super) struct Waiting {
     /// A single thread can be asked without a walk over all.
     can_ask_one: bool,
-    /// Hints are used.
-    is_crowded: bool,
+    /// Ends a wait for hints when a walk is due. `None` if hints are not used.
+    alarm: Option<Alarm>,
     hot: Vec<Hot>,
     /// The last walk heard nothing, and nothing has been heard since.
     is_settled: bool,
@@ -63,7 +64,7 @@ impl Waiting {
         hint::set_blocked(false);
         Self {
             can_ask_one: hint::is_of_use(),
-            is_crowded: false,
+            alarm: None,
             hot: Vec::with_capacity(limits::HOT_TRACEES_MAX),
             is_settled: false,
             is_missing: false,
@@ -74,20 +75,30 @@ impl Waiting {
 
     /// Waits until somebody has something to tell, or until a held thread may be overdue. `false` if no tracee is left.
     pub(super) fn hear(&mut self, crowd: Crowd, round: &mut Round) -> io::Result<bool> {
-        let threshold =
-            if self.is_crowded { limits::CROWD_TRACEES_MIN / 2 } else { limits::CROWD_TRACEES_MIN };
-        let is_crowded = self.can_ask_one && crowd.count >= threshold;
-        if is_crowded != self.is_crowded {
-            self.is_crowded = is_crowded;
-            self.due = Instant::now();
-            if is_crowded {
-                hint::ask_for();
-            } else {
-                hint::forget();
-                hint::set_blocked(false);
-            }
+        let is_crowded = self.alarm.is_some();
+        let threshold = if is_crowded { limits::CROWD_TRACEES_MIN / 2 } else { limits::CROWD_TRACEES_MIN };
+        if is_crowded != (self.can_ask_one && crowd.count >= threshold) {
+            self.change_way();
         }
-        if is_crowded { self.hear_crowd(crowd, round) } else { hear_few(crowd, round) }
+        if self.alarm.is_some() { self.hear_crowd(crowd, round) } else { hear_few(crowd, round) }
+    }
+
+    /// Begins to use hints, or ends that.
+    fn change_way(&mut self) {
+        self.due = Instant::now();
+        if self.alarm.take().is_some() {
+            hint::forget();
+            hint::set_blocked(false);
+            return;
+        }
+        match Alarm::new() {
+            Ok(alarm) => {
+                self.alarm = Some(alarm);
+                hint::ask_for();
+            }
+            // They are all walked, then, as where there are few.
+            Err(_) => self.can_ask_one = false,
+        }
     }
 
     fn hear_crowd(&mut self, crowd: Crowd, round: &mut Round) -> io::Result<bool> {
@@ -100,7 +111,7 @@ impl Waiting {
                 if !self.walk(crowd, round)? {
                     return Ok(false);
                 }
-            } else if let Some(tid) = hint::wait(self.due.saturating_duration_since(now)) {
+            } else if let Some(tid) = self.hint()? {
                 self.ask(tid, round)?;
             } else if crowd.may_be_called {
                 break;
@@ -118,6 +129,12 @@ impl Waiting {
             self.note(waited);
         }
         Ok(true)
+    }
+
+    /// Waits for a hint, or until a walk is due.
+    fn hint(&mut self) -> io::Result<Option<Tid>> {
+        self.alarm.as_mut().map_or(Ok(()), |alarm| alarm.set(self.due))?;
+        Ok(hint::wait())
     }
 
     /// How long after a walk the next one is due.
