@@ -108,6 +108,9 @@ pub const BLOCKED_CALLS_MAX: usize = 256;
 /// One of so many calls that triage drops is compared with what it has used, where it can have been deceived.
 pub const VERIFY_SHARE: u32 = 64;
 
+/// So many dropped calls are looked at twice for each one that is followed.
+pub const SECOND_LOOKS: u32 = 16;
+
 /// Lines of `/proc/PID/maps` that are looked at: more maps than Linux allows without being told to.
 pub const MAPS_MAX: usize = 65_536;
 

@@ -15,7 +15,7 @@ const OPENS: usize = 2_000;
 const ROUNDS: usize = 10;
 
 /// Deceptions after which one is to be found out, in all but one of twenty rounds.
-const UNSEEN_MAX: usize = 200;
+const UNSEEN_MAX: usize = 100;
 
 /// The harmless path is a link, so that it is never clear what it has led to.
 const LINK: &str = "link";

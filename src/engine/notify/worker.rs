@@ -200,7 +200,7 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             shared.wanted.judge(&call, &mut reader)
         };
         let mut scrutiny = match verdict {
-            Verdict::Dropped => scrutiny_of_dropped(shared, &mut self.draws, tid, &call),
+            Verdict::Dropped => scrutiny_of_dropped(shared, &mut self.draws, (tid, &call), &reader),
             _ => Scrutiny::No,
         };
         if verdict != Verdict::Kept && scrutiny == Scrutiny::No {
@@ -231,6 +231,10 @@ impl<'scope, 's: 'scope, M: ProducerMemory + Send + Sync> Worker<'s, M> {
             self.captures = captures;
             return;
         };
+        if scrutiny == Scrutiny::Changing {
+            // Should this call not be followed to its end, the next one is.
+            shared.suspect(pid);
+        }
         if verdict == Verdict::Kept {
             scrutiny = scrutiny_of_kept(shared, &mut self.draws, (tid, pid), &call);
         }
