@@ -1,4 +1,5 @@
-//! What stops cost: the same work natively, under each engine, and under strace, by turns in one run.
+//! What stops cost: the same work natively, under each engine, under a tracer that does nothing (`tests/fixtures/bare.c`), and
+//! under strace, by turns in one run.
 //!
 //! ```text
 //! cargo bench --bench stops [-- [--quick] [--rows NAME,...]]
@@ -40,12 +41,14 @@ const QUICK: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The ways to run the work, after native.
-const WAYS: [(&str, &[&str]); 4] = [
+const WAYS: [(&str, &[&str]); 5] = [
     ("ptrace, `--placement off`", &["--engine", "ptrace", "--placement", "off"]),
     ("ptrace", &["--engine", "ptrace"]),
     ("notify", &["--engine", "notify"]),
+    (BARE, &[]),
     (STRACE, &[]),
 ];
+const BARE: &str = "bare tracer, one CPU";
 const STRACE: &str = "strace";
 
 /// The calls that creance traps by the rule, and those that start programs.
@@ -166,6 +169,7 @@ impl Given {
 /// What all runs share.
 struct Bench {
     fixture: PathBuf,
+    bare: PathBuf,
     directory: TempDir,
     strace: Option<PathBuf>,
 }
@@ -185,7 +189,7 @@ impl Bench {
         let path = env::var_os("PATH").unwrap_or_default();
         let strace =
             env::split_paths(&path).map(|directory| directory.join(STRACE)).find(|path| path.is_file());
-        Ok(Self { fixture: fixture::fixture("stops"), directory, strace })
+        Ok(Self { fixture: fixture::fixture("stops"), bare: fixture::fixture("bare"), directory, strace })
     }
 
     /// The cells of a row: native, then each way.
@@ -228,6 +232,9 @@ impl Bench {
             let strace = self.strace.as_ref()?;
             let flags = ["-f", "--seccomp-bpf", "-o", "/dev/null", "-e", STRACE_CALLS, "--"];
             return Some(iter::once(strace.into()).chain(flags.map(Into::into)).collect());
+        }
+        if title == BARE {
+            return Some(vec![self.bare.clone().into()]);
         }
         let rules = self.directory.path().join("rules.yaml");
         let before = [env!("CARGO_BIN_EXE_creance"), "run", "--output", "null", "--rules"].map(Into::into);
