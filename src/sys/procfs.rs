@@ -148,6 +148,15 @@ pub fn state(tid: Tid) -> Option<u8> {
     after_name(text.get(..len)?)?.bytes().next()
 }
 
+/// The number of the call that a thread sleeps or stands still in, by the ABI that it was made by; -1 if it is in none. `None` if it
+/// runs, is gone, or is not ours to ask. From `/proc/TID/syscall`.
+#[must_use]
+pub fn call_number(tid: Tid) -> Option<i64> {
+    let mut text = [0; limits::PROC_STAT_BYTES_MAX];
+    let (len, _) = read_own_text(tid, "syscall", &mut text).ok()?;
+    std::str::from_utf8(text.get(..len)?).ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// What `/proc/PID/stat` tells of a process that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Birth {
@@ -339,6 +348,25 @@ fn link(path: &CStr, buf: &mut [u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_call_that_a_thread_sleeps_in_is_told_by_its_number() {
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let sleeper = std::thread::spawn(move || {
+            tell.send(Tid(nix::unistd::gettid().as_raw())).unwrap();
+            let _ = ends.recv();
+        });
+        let tid = told.recv().unwrap();
+        while call_number(tid) != Some(libc::SYS_futex) {
+            std::thread::yield_now();
+        }
+        drop(end);
+        sleeper.join().unwrap();
+        assert_eq!(call_number(tid), None, "it is gone");
+        // Of the calling thread alone it tells although that runs.
+        assert_eq!(call_number(Tid(nix::unistd::gettid().as_raw())), Some(libc::SYS_read));
+    }
 
     #[test]
     fn a_text_longer_than_the_buffer_is_told() {

@@ -18,10 +18,11 @@ use std::{
 use nix::errno::Errno;
 
 use super::{
-    super::calls::low_int,
+    super::calls::{is_fork, low_int},
     placement::{Placement, Step},
 };
 use crate::{
+    abi::{Abi, SyscallNr},
     limits,
     sys::{
         RemoteAddr, Tid,
@@ -124,9 +125,7 @@ impl Pack {
             }
             return false;
         }
-        // Of those who never begin a call it would be remembered for ever that they were parted from.
-        let has_room = state.parted.len() + limits::PLACEMENT_THREADS_MAX < limits::PLACEMENT_PARTED_MAX;
-        state.stuck = if has_room { stick(tid, state.tracer) } else { None };
+        state.stuck = if state.has_room() { stick(tid, state.tracer) } else { None };
         let is_stuck = state.stuck.is_some();
         if !is_stuck {
             state.placement.refused();
@@ -298,6 +297,17 @@ impl State {
         tracees.filter(|pinned| procfs::state(pinned.tid) == Some(b'R')).nth(1).is_some()
     }
 
+    /// Whether all of a pack could be remembered after they are parted from. Of those who never begin a call it would be for ever,
+    /// so who is seen in no call that makes a thread is forgotten then: what it makes later inherits what is its own.
+    fn has_room(&mut self) -> bool {
+        let has_room =
+            |state: &Self| state.parted.len() + limits::PLACEMENT_THREADS_MAX < limits::PLACEMENT_PARTED_MAX;
+        if !has_room(self) {
+            self.parted.retain(|parted| !parted.is_undone || may_be_making(parted.tid));
+        }
+        has_room(self)
+    }
+
     /// Takes a thread, which stands still, into the pack if there is one.
     fn join(&mut self, tid: Tid) {
         let Some(stuck) = &mut self.stuck else { return };
@@ -349,6 +359,14 @@ impl State {
         }
         stuck.tracer.undo();
     }
+}
+
+/// Whether a thread may be in the middle of making another one. The number alone does not tell by which ABI it does.
+fn may_be_making(tid: Tid) -> bool {
+    procfs::call_number(tid).is_none_or(|number| {
+        let nr = u32::try_from(number).map(SyscallNr);
+        nr.is_ok_and(|nr| Abi::KNOWN.into_iter().any(|abi| is_fork(&Call { abi, nr, arguments: [0; 6] })))
+    })
 }
 
 /// Brings the tracer to where the tracee, which stands still, ran last, and keeps both there; `None` if it cannot be, and
@@ -417,7 +435,10 @@ impl Pinned {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    };
 
     use super::*;
 
@@ -446,6 +467,38 @@ mod tests {
             self.end = None;
             self.thread.take().unwrap().join().unwrap();
         }
+    }
+
+    #[test]
+    fn who_sleeps_does_not_keep_the_place_of_others_that_are_to_be_remembered() {
+        let (sleeper, pack) = (Idle::new(), Pack::new().unwrap());
+        while may_be_making(sleeper.tid) {
+            thread::yield_now();
+        }
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (over, (tell, told)) = (Arc::clone(&is_over), mpsc::channel());
+        let runner = thread::spawn(move || {
+            tell.send(cpu::current_thread()).unwrap();
+            while !over.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let pinned =
+            |tid| Pinned { tid, to: cpu::all(), before: cpu::all(), shown: cpu::all(), is_undone: true };
+        let [asleep, running] = [sleeper.tid, told.recv().unwrap()].map(pinned);
+        let not_undone = Pinned { is_undone: false, ..asleep };
+        let mut state = pack.shared.lock();
+        state.parted = vec![asleep; limits::PLACEMENT_PARTED_MAX - 2];
+        state.parted.extend([running, not_undone]);
+        assert!(state.has_room());
+        let left = state.parted.iter().map(|parted| (parted.tid, parted.is_undone));
+        assert_eq!(left.collect::<Vec<_>>(), [(running.tid, true), (asleep.tid, false)]);
+        state.parted.clear();
+        state.parted = vec![running; limits::PLACEMENT_PARTED_MAX];
+        assert!(!state.has_room());
+        state.parted.clear();
+        is_over.store(true, Ordering::Relaxed);
+        runner.join().unwrap();
     }
 
     #[test]
