@@ -4,8 +4,8 @@
 //! at random, is followed to its result all the same, and what it has used is compared with what was read (`truth.rs`);
 //! kept calls are followed anyway. Only what another thread or process can change is looked at in this way. A larger share is
 //! looked at twice before it is let go: what changes while its thread stands still is somebody else's doing, whoever it is.
-//! Who is found out is a *suspect* from then on, with all processes that it makes: each of its calls is followed, what is told is what was
-//! used, and a call whose result does not show that says `changeable`.
+//! Who is found out is a *suspect* from then on, with all processes that it makes: each of its calls is followed, what is
+//! told is what was used, and a call whose result does not show that says `changeable`.
 //!
 //! ```text
 //! as read      a kept call is told, a drawn one is not

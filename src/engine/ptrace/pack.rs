@@ -297,8 +297,8 @@ impl State {
         tracees.filter(|pinned| procfs::state(pinned.tid) == Some(b'R')).nth(1).is_some()
     }
 
-    /// Whether all of a pack could be remembered after they are parted from. Of those who never begin a call it would be for ever,
-    /// so who is seen in no call that makes a thread is forgotten then: what it makes later inherits what is its own.
+    /// Whether all of a pack could be remembered after they are parted from. Of those who never begin a call it would be for
+    /// ever, so who is seen in no call that makes a thread is forgotten then: what it makes later inherits what is its own.
     fn has_room(&mut self) -> bool {
         let has_room =
             |state: &Self| state.parted.len() + limits::PLACEMENT_THREADS_MAX < limits::PLACEMENT_PARTED_MAX;
