@@ -47,7 +47,7 @@ impl Alarm {
         Ok(Self { timer, at: None })
     }
 
-    /// Sets it, unless it is set to this moment already: a wait then costs no timer, which would be dear.
+    /// Sets it, unless it stands at this moment already: a wait then costs no timer, which would be dear.
     ///
     /// # Errors
     /// None that is known (timer_settime(2)).
@@ -60,6 +60,18 @@ impl Alarm {
         self.timer.set(Expiration::OneShot(left.into()), TimerSetTimeFlags::empty())?;
         self.at = Some(at);
         Ok(())
+    }
+
+    /// Waits for a hint; `None` if the alarm or a signal with a handler ended the wait. Without the alarm a wait may have no
+    /// end, so it has to be set before each.
+    #[must_use]
+    pub fn wait(&mut self) -> Option<Tid> {
+        let hint = next(None).and_then(|info| sender(&info));
+        if hint.is_none() {
+            // Whether it has gone off is not asked: it is set once more.
+            self.at = None;
+        }
+        hint
     }
 }
 
@@ -80,19 +92,24 @@ pub fn ask_for() {
     set_blocked(true);
 }
 
-/// Waits for a hint; `None` if an [`Alarm`] or a signal with a handler ended the wait.
-#[must_use]
-pub fn wait() -> Option<Tid> {
-    let info = next(None)?;
+/// Forgets what is pending: a hint, and an alarm. What comes meanwhile is not waited for, and may stay.
+pub fn forget() {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    for _ in 0..PENDING_MAX {
+        if next(Some(&now)).is_none() {
+            return;
+        }
+    }
+}
+
+/// One for the process, which is a hint, and one for the thread, which is an alarm (signal(7)).
+const PENDING_MAX: usize = 2;
+
+/// The thread that a hint names; `None` of what a timer sent.
+fn sender(info: &libc::siginfo_t) -> Option<Tid> {
     // SAFETY: the kernel has filled in a SIGCHLD; of one that a timer sent, this field is the timer's number.
     let sender = Tid(unsafe { info.si_pid() });
     (info.si_code != libc::SI_TIMER).then_some(sender)
-}
-
-/// Forgets what is pending: a hint, and an alarm.
-pub fn forget() {
-    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    while next(Some(&now)).is_some() {}
 }
 
 /// The next SIGCHLD, which may be waited for so long at most.
@@ -128,6 +145,42 @@ fn only_sigchld() -> libc::sigset_t {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether an alarm of the calling thread is pending (proc_pid_status(5)): other tests' children do not count.
+    fn is_pending() -> bool {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:")).unwrap();
+        u64::from_str_radix(pending.trim(), 16).unwrap() >> (libc::SIGCHLD - 1) & 1 == 1
+    }
+
+    fn wait_until_pending() {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !is_pending() {
+            assert!(Instant::now() < end, "the alarm has not gone off");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn an_alarm_goes_off_again_for_a_moment_for_which_it_has_gone_off() {
+        ask_for();
+        let mut alarm = Alarm::new().unwrap();
+        let at = Instant::now();
+        for _ in 0..3 {
+            alarm.set(at).unwrap();
+            while alarm.wait().is_some() {}
+        }
+    }
+
+    #[test]
+    fn an_alarm_that_has_gone_off_is_forgotten() {
+        ask_for();
+        let mut alarm = Alarm::new().unwrap();
+        alarm.set(Instant::now()).unwrap();
+        wait_until_pending();
+        forget();
+        assert!(!is_pending());
+    }
 
     #[test]
     fn a_release_is_compared_by_its_numbers() {

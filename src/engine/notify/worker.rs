@@ -492,7 +492,11 @@ fn follow_kept<M: ProducerMemory>(
         Ok(End::CutShort) => {}
         Ok(End::Gone | End::Program(_)) => {
             done.counters.tracees_gone += 1;
-            if kept.verdict == Verdict::Kept {
+            let is_changing = kept.scrutiny == Scrutiny::Changing;
+            if is_changing {
+                note_changing(&mut kept, done);
+            }
+            if is_changing || kept.verdict == Verdict::Kept {
                 write_result(shared, &kept, 0, RecordFlags::NO_RESULT);
             }
         }
@@ -504,15 +508,24 @@ fn follow_kept<M: ProducerMemory>(
     kept.captures
 }
 
+/// What a call points to was seen to change, and what it has used will not be known.
+fn note_changing(kept: &mut Kept, done: &mut Done) {
+    done.counters.calls_mismatched += 1;
+    kept.flags = kept.flags.with(RecordFlags::MISMATCH).with(RecordFlags::CHANGEABLE);
+}
+
 /// Lets a call go whose result cannot be learnt, and writes what is known of it.
 fn leave_unfollowed<M: ProducerMemory>(shared: &Shared<M>, mut kept: Kept, done: &mut Done) -> CaptureBuffer {
-    if kept.scrutiny == Scrutiny::Suspect {
-        kept.flags = kept.flags.with(RecordFlags::CHANGEABLE);
-    } else if kept.verdict != Verdict::Kept {
+    match kept.scrutiny {
+        Scrutiny::Suspect => kept.flags = kept.flags.with(RecordFlags::CHANGEABLE),
+        Scrutiny::Changing => note_changing(&mut kept, done),
         // It was only to be compared.
-        shared.listener.let_go(kept.notification.id);
-        shared.book().leave(kept.pid);
-        return kept.captures;
+        Scrutiny::No | Scrutiny::Compared if kept.verdict != Verdict::Kept => {
+            shared.listener.let_go(kept.notification.id);
+            shared.book().leave(kept.pid);
+            return kept.captures;
+        }
+        Scrutiny::No | Scrutiny::Compared => {}
     }
     done.counters.calls_unfollowed += 1;
     // This one fails for nobody but who is traced already, and readers pass over what has no result.

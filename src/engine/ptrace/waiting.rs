@@ -106,19 +106,17 @@ impl Waiting {
             self.due = self.due.min(Instant::now() + self.interval(crowd));
         }
         while round.is_empty() {
-            let now = Instant::now();
-            if now >= self.due {
+            if Instant::now() >= self.due {
                 if !self.walk(crowd, round)? {
                     return Ok(false);
                 }
-            } else if let Some(tid) = self.hint()? {
-                self.ask(tid, round)?;
-            } else if crowd.may_be_called {
-                break;
-            }
-            if !round.is_empty() && self.is_settled {
-                self.is_settled = false;
-                self.due = Instant::now() + self.interval(crowd);
+            } else {
+                let hint = self.hint()?;
+                hint.map_or(Ok(()), |tid| self.ask(tid, round))?;
+                self.unsettle(crowd);
+                if hint.is_none() && crowd.may_be_called {
+                    break;
+                }
             }
             // A thread that nobody tells of must be let go in time.
             if crowd.held_poll.is_some() {
@@ -133,8 +131,22 @@ impl Waiting {
 
     /// Waits for a hint, or until a walk is due.
     fn hint(&mut self) -> io::Result<Option<Tid>> {
-        self.alarm.as_mut().map_or(Ok(()), |alarm| alarm.set(self.due))?;
-        Ok(hint::wait())
+        let Some(alarm) = &mut self.alarm else { return Ok(None) };
+        alarm.set(self.due)?;
+        Ok(alarm.wait())
+    }
+
+    /// A wait has ended before a walk was due. While that was pending which ended it, be it a hint or a SIGCHLD of somebody
+    /// else's, the hint of another thread was lost, if there was one: so there is no long sleep, even if nobody was heard.
+    fn unsettle(&mut self, crowd: Crowd) {
+        if !self.is_settled {
+            return;
+        }
+        let now = Instant::now();
+        if now < self.due {
+            self.is_settled = false;
+            self.due = self.due.min(now + self.interval(crowd));
+        }
     }
 
     /// How long after a walk the next one is due.
@@ -245,5 +257,37 @@ fn give_up_stale(round: &mut Round, newest: &Waited) {
         .position(|(waited, _)| matches!(waited, Waited::Stopped(stop, _) if stop.tid() == exec.tid()));
     if let Some((Waited::Stopped(stop, _), _)) = old_leader.map(|at| round.remove(at)) {
         stop.give_up();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CROWD: Crowd = Crowd { count: limits::CROWD_TRACEES_MIN, held_poll: None, may_be_called: false };
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn settled(due: Instant) -> Waiting {
+        Waiting { is_settled: true, due, ..Waiting::new() }
+    }
+
+    #[test]
+    fn whatever_ends_a_long_sleep_has_a_walk_follow_soon() {
+        let mut waiting = settled(Instant::now() + HOUR);
+        waiting.unsettle(CROWD);
+        assert!(!waiting.is_settled);
+        assert!(waiting.due <= Instant::now() + Duration::from_micros(limits::CROWD_WALK_US_MAX));
+        // And is not put off by what comes next.
+        let due = waiting.due;
+        waiting.unsettle(CROWD);
+        assert_eq!(waiting.due, due);
+    }
+
+    #[test]
+    fn a_walk_that_is_due_is_not_put_off() {
+        let due = Instant::now();
+        let mut waiting = settled(due);
+        waiting.unsettle(CROWD);
+        assert_eq!((waiting.is_settled, waiting.due), (true, due));
     }
 }
