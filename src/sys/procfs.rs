@@ -314,6 +314,19 @@ pub fn descendants(of: Pid) -> Vec<Pid> {
     parents.keys().copied().filter(descends).collect()
 }
 
+/// The children of this process's first thread, those that have ended as well: whom that has made itself, and all orphans
+/// that this process has adopted, which the kernel gives to it. None on a kernel without `CONFIG_PROC_CHILDREN`
+/// (`proc_pid_task(5)`).
+#[must_use]
+pub fn adopted() -> Vec<Pid> {
+    let children = fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::getpid()));
+    children
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok().map(Pid))
+        .collect()
+}
+
 /// The PID namespace of this process: the inode of `/proc/self/ns/pid`; 0 if it cannot be read.
 #[must_use]
 pub fn pid_namespace() -> u64 {

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use crate::support::{Capture, Workload, fixture};
+use crate::support::{Capture, IMPOSSIBLE, Workload, fixture, skip};
 
 /// Runs a mode of the fixture natively and under creance, compares what it printed and how it ended.
 #[track_caller]
@@ -42,6 +42,20 @@ fn a_bomb_of_forks_goes_off_as_natively() {
 #[test]
 fn children_that_are_killed_in_whatever_they_do_are_waited_for() {
     assert_eq!(assert_same("kill-at-random").of("procexit").count(), 201);
+}
+
+#[test]
+fn an_orphan_that_had_ended_before_its_parent_is_waited_for() {
+    for engine in ["ptrace", "notify"] {
+        let words = [fixture("wait").into_os_string(), "orphan".into()];
+        let capture = Workload::new(words).flags(["--engine", engine]).capture();
+        if capture.finished.status.code() == IMPOSSIBLE && capture.events.is_empty() {
+            skip(&capture.finished.stderr);
+            continue;
+        }
+        assert_eq!(capture.code(), 0, "{engine}: {}", capture.finished.stderr);
+        assert_eq!(capture.of("procexit").count(), 3, "{engine}");
+    }
 }
 
 #[test]

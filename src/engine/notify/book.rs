@@ -129,6 +129,11 @@ impl<M: ProducerMemory> Book<M> {
         self.people.processes.keys().copied().collect()
     }
 
+    /// Whether somebody is left whose end the epoll set tells.
+    pub(super) fn hears_of_ends(&self) -> bool {
+        self.people.processes.values().any(|process| !process.has_ended && process.pidfd.is_some())
+    }
+
     /// Makes a process known without telling of it.
     pub(super) fn admit(&mut self, pid: Pid) {
         let pidfd = PidFd::open(pid).ok();
