@@ -12,8 +12,6 @@ use std::{
     path::Path,
 };
 
-use nix::unistd::{AccessFlags, access};
-
 use super::{Pid, RemoteAddr, Tid};
 use crate::limits;
 
@@ -86,16 +84,6 @@ pub fn read_link(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<usize> {
 pub fn read_fd_link(tid: Tid, fd: i32, buf: &mut [u8]) -> io::Result<usize> {
     let mut path = [0; PATH_BYTES];
     link(format_path(&mut path, format_args!("/proc/{tid}/fd/{fd}"))?, buf)
-}
-
-/// Whether the thread belongs to the process, as `/proc/PID/task` shows it; `None` if `/proc` does not show even
-/// the process.
-#[must_use]
-pub fn is_thread_of(tid: Tid, pid: Pid) -> Option<bool> {
-    if exists(format_args!("/proc/{pid}/task/{tid}")) {
-        return Some(true);
-    }
-    exists(format_args!("/proc/{pid}")).then_some(false)
 }
 
 /// How a thread stands to others.
@@ -346,11 +334,6 @@ pub(super) fn format_path<'a>(
     CStr::from_bytes_until_nul(buf).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-fn exists(args: std::fmt::Arguments<'_>) -> bool {
-    let mut path = [0; PATH_BYTES];
-    format_path(&mut path, args).is_ok_and(|path| access(path, AccessFlags::F_OK).is_ok())
-}
-
 fn link(path: &CStr, buf: &mut [u8]) -> io::Result<usize> {
     // SAFETY: `path` ends with a NUL; the kernel writes at most `buf.len()` bytes into `buf`, which we hold
     // mutably until the call returns, and adds no NUL.
@@ -398,8 +381,6 @@ mod tests {
         let pid = Pid(nix::unistd::getpid().as_raw());
         let relations = relations(tid).unwrap();
         assert_eq!((relations.process, relations.parent), (pid, Pid(nix::unistd::getppid().as_raw())));
-        assert_eq!(is_thread_of(tid, pid), Some(true));
-        assert_eq!(is_thread_of(Tid(1), pid), Some(false));
     }
 
     #[test]

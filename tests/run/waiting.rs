@@ -45,6 +45,12 @@ fn children_that_are_killed_in_whatever_they_do_are_waited_for() {
 }
 
 #[test]
+fn a_thread_whose_creator_is_killed_as_it_makes_it_is_no_process() {
+    let capture = assert_same("kill-among-threads");
+    assert_eq!(capture.of("procexit").count(), 201, "{}", capture.overview());
+}
+
+#[test]
 fn an_orphan_that_had_ended_before_its_parent_is_waited_for() {
     for engine in ["ptrace", "notify"] {
         let words = [fixture("wait").into_os_string(), "orphan".into()];

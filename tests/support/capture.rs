@@ -189,7 +189,7 @@ impl Capture {
         assert!(alive.is_empty(), "without an end: {alive:?}");
     }
 
-    fn overview(&self) -> String {
+    pub(crate) fn overview(&self) -> String {
         let lines: Vec<_> =
             self.events.iter().map(|event| format!("{} {:?}", event.kind(), event.0)).collect();
         lines.join("\n")
