@@ -312,3 +312,40 @@ fn change_mask(how: i32, signal: i32) {
     // SAFETY: it only reads the set, a local of its type; zeroes, which it began with, are the empty set.
     unsafe { libc::pthread_sigmask(how, only.as_ptr(), ptr::null_mut()) };
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        process::{Command, Stdio},
+        thread,
+    };
+
+    use super::*;
+    use crate::sys::ptrace::{self, StopKind, Waited};
+
+    #[test]
+    fn who_asks_for_the_end_of_a_child_takes_no_stop_of_it_from_who_traces_it() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid(i32::try_from(child.id()).unwrap());
+        thread::scope(|scope| {
+            let tracer = scope.spawn(|| {
+                ptrace::seize(pid.leader()).unwrap();
+                ptrace::interrupt(pid.leader()).unwrap();
+                while !ptrace::has_news(pid.leader()) {
+                    thread::yield_now();
+                }
+                assert_eq!(scope.spawn(|| reap(pid)).join().unwrap(), None);
+                let Some(Waited::Stopped(stop, StopKind::Trap)) = ptrace::poll_one(pid.leader()).unwrap()
+                else {
+                    return false;
+                };
+                stop.detach(0).is_ok()
+            });
+            let was_left = tracer.join().unwrap();
+            child.kill().unwrap();
+            assert!(was_left);
+        });
+        assert!(child.wait().unwrap().code().is_none());
+        assert_eq!(reap(pid), None);
+    }
+}
