@@ -25,7 +25,11 @@ use crate::{
 pub(crate) fn clone3_flags(tid: Tid, clone_args: RemoteAddr) -> Option<u64> {
     let mut args = [0; 40];
     let read = memory::read_remote(tid, clone_args, &mut args).ok()?;
-    let word = |at: usize| Some(u64::from_ne_bytes(args.get(..read)?.get(at..at + 8)?.try_into().ok()?));
+    flags_in_clone_args(args.get(..read)?)
+}
+
+fn flags_in_clone_args(args: &[u8]) -> Option<u64> {
+    let word = |at: usize| Some(u64::from_ne_bytes(args.get(at..at + 8)?.try_into().ok()?));
     Some(word(0)? | word(32)? & 0xff)
 }
 
@@ -189,6 +193,11 @@ impl<'a> Reader<'a> {
     /// The first eight bytes of the structure with this index.
     pub(crate) fn word(&mut self, index: u8) -> Option<u64> {
         read_word(self.bytes(index)?, 8)
+    }
+
+    /// The flags of a `clone3` call, as [`clone3_flags`] gives them.
+    pub(crate) fn clone3_flags(&mut self) -> Option<u64> {
+        flags_in_clone_args(self.bytes(0)?)
     }
 
     /// How many arguments could not be read so far.

@@ -12,8 +12,6 @@ use std::{
     path::Path,
 };
 
-use nix::unistd::{AccessFlags, access};
-
 use super::{Pid, RemoteAddr, Tid};
 use crate::limits;
 
@@ -86,16 +84,6 @@ pub fn read_link(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<usize> {
 pub fn read_fd_link(tid: Tid, fd: i32, buf: &mut [u8]) -> io::Result<usize> {
     let mut path = [0; PATH_BYTES];
     link(format_path(&mut path, format_args!("/proc/{tid}/fd/{fd}"))?, buf)
-}
-
-/// Whether the thread belongs to the process, as `/proc/PID/task` shows it; `None` if `/proc` does not show even
-/// the process.
-#[must_use]
-pub fn is_thread_of(tid: Tid, pid: Pid) -> Option<bool> {
-    if exists(format_args!("/proc/{pid}/task/{tid}")) {
-        return Some(true);
-    }
-    exists(format_args!("/proc/{pid}")).then_some(false)
 }
 
 /// How a thread stands to others.
@@ -314,6 +302,19 @@ pub fn descendants(of: Pid) -> Vec<Pid> {
     parents.keys().copied().filter(descends).collect()
 }
 
+/// The children of this process's first thread, those that have ended as well: whom that has made itself, and all orphans
+/// that this process has adopted, which the kernel gives to it. None on a kernel without `CONFIG_PROC_CHILDREN`
+/// (`proc_pid_task(5)`).
+#[must_use]
+pub fn adopted() -> Vec<Pid> {
+    let children = fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::getpid()));
+    children
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok().map(Pid))
+        .collect()
+}
+
 /// The PID namespace of this process: the inode of `/proc/self/ns/pid`; 0 if it cannot be read.
 #[must_use]
 pub fn pid_namespace() -> u64 {
@@ -331,11 +332,6 @@ pub(super) fn format_path<'a>(
     let mut rest = &mut buf[..PATH_BYTES - 1];
     rest.write_fmt(args)?;
     CStr::from_bytes_until_nul(buf).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-fn exists(args: std::fmt::Arguments<'_>) -> bool {
-    let mut path = [0; PATH_BYTES];
-    format_path(&mut path, args).is_ok_and(|path| access(path, AccessFlags::F_OK).is_ok())
 }
 
 fn link(path: &CStr, buf: &mut [u8]) -> io::Result<usize> {
@@ -385,8 +381,6 @@ mod tests {
         let pid = Pid(nix::unistd::getpid().as_raw());
         let relations = relations(tid).unwrap();
         assert_eq!((relations.process, relations.parent), (pid, Pid(nix::unistd::getppid().as_raw())));
-        assert_eq!(is_thread_of(tid, pid), Some(true));
-        assert_eq!(is_thread_of(Tid(1), pid), Some(false));
     }
 
     #[test]

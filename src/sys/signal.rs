@@ -77,9 +77,10 @@ impl PidFd {
 }
 
 /// Waits for the end of our child, without blocking; its wait status (wait(2)). `None` if it has not ended or is not our
-/// child.
+/// child. What it stops for stays with the thread of ours that traces it: waitpid(2) would take that as well.
 #[must_use]
 pub fn reap(pid: Pid) -> Option<i32> {
+    peek(libc::P_PID, pid.as_u32())?;
     reap_of(pid.0).map(|(_, status)| status)
 }
 
@@ -92,11 +93,15 @@ pub fn reap_any() -> Option<(Pid, i32)> {
 /// A child that has ended, which still has to be waited for, and its wait status (wait(2)).
 #[must_use]
 pub fn peek_any() -> Option<(Pid, i32)> {
+    peek(libc::P_ALL, 0)
+}
+
+fn peek(which: libc::idtype_t, id: libc::id_t) -> Option<(Pid, i32)> {
     // SAFETY: integers and a union of integers and pointers, for which zeroes are values.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     // SAFETY: `info` is a local that outlives the call.
-    let done = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, how) };
+    let done = unsafe { libc::waitid(which, id, &raw mut info, how) };
     // SAFETY: waitid(2) has filled in what this reads, or it is the zero from above.
     let pid = unsafe { info.si_pid() };
     // SAFETY: as above.
@@ -104,7 +109,9 @@ pub fn peek_any() -> Option<(Pid, i32)> {
     let status = match info.si_code {
         libc::CLD_EXITED => (value & 0xff) << 8,
         libc::CLD_DUMPED => value | 0x80,
-        _ => value,
+        libc::CLD_KILLED => value,
+        // It is traced, and has stopped.
+        _ => return None,
     };
     (done == 0 && pid > 0).then_some((Pid(pid), status))
 }

@@ -18,7 +18,19 @@ use crate::support::{Finished, Workload, directory, executable, fifo, fixture, h
 /// Only the ptrace engine sticks threads. Its statistics tell how often.
 const STUCK: [&str; 5] = ["--engine", "ptrace", "--output", "null", "--stats"];
 
-/// Runs the steps of the fixture `placed`, natively and under creance; the second must have stuck a thread if it may.
+/// Runs the steps of the fixture `placed`, natively and under creance, until a thread has been stuck: they print the same.
+fn assert_same(steps: &[&str], launcher: Option<&Path>) {
+    let since = Instant::now();
+    loop {
+        let [native, watched] = run(steps, launcher);
+        assert!(!native.stdout.is_empty());
+        assert_eq!(watched.stdout(), native.stdout(), "{steps:?}");
+        if was_stuck(&watched, since) {
+            return;
+        }
+    }
+}
+
 fn run(steps: &[&str], launcher: Option<&Path>) -> [Finished; 2] {
     let workload = || {
         let words = [fixture("placed").into_os_string()].into_iter().chain(steps.iter().map(Into::into));
@@ -37,6 +49,14 @@ fn run(steps: &[&str], launcher: Option<&Path>) -> [Finished; 2] {
 fn stuck(finished: &Finished) -> u32 {
     let line = finished.stderr.lines().find_map(|line| line.trim().strip_prefix("packs stuck to one CPU"));
     line.and_then(|figure| figure.trim().parse().ok()).expect("the statistics tell of it")
+}
+
+/// Whether a thread was stuck in a run that began then. Where others have the CPUs a thread may not stop often enough for that, so
+/// that it takes another run.
+fn was_stuck(finished: &Finished, since: Instant) -> bool {
+    let was_stuck = stuck(finished) > 0;
+    assert!(was_stuck || since.elapsed() < limit(), "{}", finished.stderr);
+    was_stuck
 }
 
 /// Whether there is a choice of CPUs.
@@ -61,10 +81,7 @@ fn whoever_is_asked_may_run_where_it_may_natively() {
         &["pinother", "thread", "fork", "exec"],
     ];
     for steps in each.iter().map(std::slice::from_ref).chain(longer) {
-        let [native, watched] = run(steps, None);
-        assert!(!native.stdout.is_empty());
-        assert_eq!(watched.stdout(), native.stdout(), "{steps:?}");
-        assert!(stuck(&watched) > 0, "{steps:?}: {}", watched.stderr);
+        assert_same(steps, None);
     }
 }
 
@@ -86,7 +103,12 @@ fn programs_that_ask_get_their_native_answer() {
 }
 
 /// Whom a workload names in the first FIFO is let go while it waits for the second; the workload must have had somebody stuck.
-fn assert_is_let_go(words: impl FnOnce(&Path, &Path) -> Vec<OsString>) {
+fn assert_is_let_go(words: impl Fn(&Path, &Path) -> Vec<OsString>) {
+    let since = Instant::now();
+    while !was_stuck(&let_go(&words), since) && has_cpus() {}
+}
+
+fn let_go(words: impl FnOnce(&Path, &Path) -> Vec<OsString>) -> Finished {
     let (_held, path) = directory();
     let [told, awaited] = ["told", "awaited"].map(|name| {
         let path = path.join(name);
@@ -104,7 +126,7 @@ fn assert_is_let_go(words: impl FnOnce(&Path, &Path) -> Vec<OsString>) {
     File::options().write(true).open(awaited).expect("somebody reads");
     let finished = running.finish();
     assert_eq!(finished.status.code(), Some(0));
-    assert!(stuck(&finished) > 0 || !has_cpus(), "{}", finished.stderr);
+    finished
 }
 
 #[test]
@@ -161,7 +183,5 @@ fn a_workload_that_becomes_another_user_is_not_left_on_one_cpu() {
     let launcher = path.join("plain");
     let give_up = "--bounding-set -sys_nice,-sys_admin --inh-caps -sys_nice,-sys_admin";
     executable(&launcher, &format!("#!/bin/sh\nexec setpriv {give_up} \"$@\"\n"));
-    let [native, watched] = run(&["user", "65534", "fork", "thread"], Some(&launcher));
-    assert_eq!(watched.stdout(), native.stdout());
-    assert!(stuck(&watched) > 0, "{}", watched.stderr);
+    assert_same(&["user", "65534", "fork", "thread"], Some(&launcher));
 }

@@ -14,6 +14,9 @@ fn assert_same(command: &[&OsStr], opens: usize) {
     assert_eq!(native.status.code(), Some(5), "{}", native.stderr);
     for flags in [&["--engine", "ptrace"][..], &["--engine", "notify"], &["--all"]] {
         let capture = workload().flags(flags).capture();
+        if capture.is_impossible() {
+            continue;
+        }
         assert_eq!(capture.finished.stdout(), native.stdout(), "{flags:?}: {}", capture.finished.stderr);
         assert_eq!(capture.finished.status, native.status, "{flags:?}: {}", capture.finished.stderr);
         assert_eq!(capture.opens("/nonexistent/runtime").len(), opens, "{flags:?}");

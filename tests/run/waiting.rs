@@ -45,6 +45,25 @@ fn children_that_are_killed_in_whatever_they_do_are_waited_for() {
 }
 
 #[test]
+fn a_thread_whose_creator_is_killed_as_it_makes_it_is_no_process() {
+    let capture = assert_same("kill-among-threads");
+    assert_eq!(capture.of("procexit").count(), 301);
+}
+
+#[test]
+fn an_orphan_that_had_ended_before_its_parent_is_waited_for() {
+    for engine in ["ptrace", "notify"] {
+        let words = [fixture("wait").into_os_string(), "orphan".into()];
+        let capture = Workload::new(words).flags(["--engine", engine]).capture();
+        if capture.is_impossible() {
+            continue;
+        }
+        assert_eq!(capture.code(), 0, "{engine}: {}", capture.finished.stderr);
+        assert_eq!(capture.of("procexit").count(), 3, "{engine}");
+    }
+}
+
+#[test]
 fn each_change_of_a_child_is_told_to_its_parent_as_natively() {
     assert_same("child-changes");
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::Finished;
+use super::{Finished, IMPOSSIBLE, skip};
 
 /// Calls that open a file by its name.
 const OPENS: [&str; 4] = ["open", "openat", "openat2", "creat"];
@@ -47,6 +47,15 @@ impl Capture {
 
     pub(crate) fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Event> {
         self.events.iter().filter(move |event| event.kind() == kind)
+    }
+
+    /// Whether the machine does not permit the engine that was asked for, so that nothing ran: that is told as a skip.
+    pub(crate) fn is_impossible(&self) -> bool {
+        let is_impossible = self.finished.status.code() == IMPOSSIBLE && self.events.is_empty();
+        if is_impossible {
+            skip(&self.finished.stderr);
+        }
+        is_impossible
     }
 
     /// The one event of a kind that the claim holds for.

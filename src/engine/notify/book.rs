@@ -20,7 +20,7 @@ use crate::{
     limits,
     ring::ProducerMemory,
     sys::{
-        Pid, Tid,
+        Pid, Tid, procfs,
         signal::{self, PidFd},
     },
     triage::NameHits,
@@ -129,6 +129,11 @@ impl<M: ProducerMemory> Book<M> {
         self.people.processes.keys().copied().collect()
     }
 
+    /// Whether somebody is left whose end the epoll set tells.
+    pub(super) fn hears_of_ends(&self) -> bool {
+        self.people.processes.values().any(|process| !process.has_ended && process.pidfd.is_some())
+    }
+
     /// Makes a process known without telling of it.
     pub(super) fn admit(&mut self, pid: Pid) {
         let pidfd = PidFd::open(pid).ok();
@@ -222,6 +227,10 @@ impl<M: ProducerMemory> Book<M> {
         }
         if self.people.processes.get(&pid).is_some_and(|process| !process.owns_its_id()) {
             self.end(pid, None);
+        }
+        // It may have ended since its call came, with its process, whose end has been told.
+        if !signal::has_thread(pid, tid) || tid == pid.leader() && procfs::awaits_wait(pid) {
+            return None;
         }
         if !self.people.processes.contains_key(&pid) {
             self.introduce_unseen(parent, (pid.leader(), pid));

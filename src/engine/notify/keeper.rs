@@ -99,12 +99,15 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             let timeout = match (self.is_ending, self.is_watching) {
                 (true, _) => EpollTimeout::from(1_u8),
                 (false, true) => EpollTimeout::from(stall),
+                // Whoever is left ends unheard of.
+                (false, false) if !self.shared.book().hears_of_ends() => EpollTimeout::from(stall),
                 (false, false) => EpollTimeout::NONE,
             };
             let heard = match self.ends.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => 0,
                 heard => heard?,
             };
+            let mut may_have_orphans = heard == 0;
             for event in events.iter().take(heard) {
                 match event.data() {
                     LISTENER => self.shared.end(),
@@ -118,8 +121,14 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
                         let _ = self.shared.alarm().read();
                         self.is_watching = true;
                     }
-                    pid => self.end(Pid(i32::try_from(pid).unwrap_or(0))),
+                    pid => {
+                        self.end(Pid(i32::try_from(pid).unwrap_or(0)));
+                        may_have_orphans = true;
+                    }
                 }
+            }
+            if may_have_orphans {
+                self.reap_orphans();
             }
             if self.is_watching {
                 self.watch();
@@ -175,6 +184,11 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
     fn end(&mut self, pid: Pid) {
         let zombie = procfs::status_before_wait(pid);
         let status = signal::reap(pid).or(zombie).or_else(|| self.told_by_guardian(pid));
+        self.note_end(pid, status);
+    }
+
+    /// A process has ended, with this wait status (wait(2)) if it is known.
+    fn note_end(&mut self, pid: Pid, status: Option<i32>) {
         let mut book = self.shared.book();
         if pid == self.shared.root {
             self.is_ending |= self.shared.guarded.as_ref().is_some_and(Guarded::is_first_process);
@@ -187,6 +201,16 @@ impl<'scope, 'env: 'scope, M: ProducerMemory + Send + Sync> Keeper<'scope, 'env,
             }
         }
         book.end(pid, status);
+    }
+
+    /// Waits for the processes that had ended before their parents left them to us, of which nothing tells again. Before Linux
+    /// 6.11 a process is under its filter until somebody has waited for it, so that the workload would not be over before.
+    fn reap_orphans(&mut self) {
+        for pid in procfs::adopted() {
+            if let Some(status) = signal::reap(pid) {
+                self.note_end(pid, Some(status));
+            }
+        }
     }
 
     /// How the first process of an adopted workload has ended, for which the guardian waits.

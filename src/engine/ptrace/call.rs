@@ -86,6 +86,9 @@ impl PtraceEngine {
         let mut reader = Reader::new(tid, call, &mut self.seen).with_name(&name);
         // What is attached to keeps its registers: creance may leave it at any moment.
         let is_untraced = self.attachment.is_none() && is_untraced_clone(call, || reader.word(0));
+        if name_of(call) == Some("clone3") {
+            self.tracees.note_clone3(tid, reader.clone3_flags());
+        }
         let verdict = if self.is_launching {
             Verdict::Kept
         } else if is_unfiltered && !self.wanted.is_audit() {

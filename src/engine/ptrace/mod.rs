@@ -367,14 +367,17 @@ impl PtraceEngine {
         }
         let mut call = stop.call_in_registers()?;
         let pid = self.tracees.pid(tid);
-        let flags = clone_flags(tid, &call);
         let first_argument = self.tracees.first_argument_before(tid);
         // clone3's flags lie in memory, which another thread may have changed since, unless that is ours.
-        let is_certain = name_of(&call) != Some("clone3")
-            || first_argument.is_some()
-            || !self.tracees.spaces.has_racer(self.tracees.space(tid));
-        let is_thread = flags.is_some_and(|flags| flags & CLONE_THREAD != 0)
-            && (is_certain || procfs::is_thread_of(child, pid) != Some(false));
+        let is_clone3 = name_of(&call) == Some("clone3");
+        let is_certain =
+            !is_clone3 || first_argument.is_some() || !self.tracees.spaces.has_racer(self.tracees.space(tid));
+        let noted = if is_clone3 { self.tracees.take_clone3(tid) } else { None };
+        let flags = noted.filter(|_| is_certain).or_else(|| clone_flags(tid, &call)).or(noted);
+        let is_made_thread = flags.map(|flags| flags & CLONE_THREAD != 0);
+        let is_shown_thread = || Some(procfs::relations(child).ok()?.process == pid);
+        let is_thread = is_made_thread.filter(|_| is_certain).or_else(is_shown_thread).or(is_made_thread);
+        let is_thread = is_thread.unwrap_or(false);
         let sharing = sharing((tid, child), is_thread, flags.filter(|_| is_certain));
         if let Some(before) = first_argument {
             // The record shows the call as the thread made it. What it points to has been read by now.

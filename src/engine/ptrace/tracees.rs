@@ -80,6 +80,8 @@ struct Tracee {
     suspends: Option<SpaceId>,
     /// The first argument register of the call that made it, if that was replaced: set back before it runs.
     first_argument: Option<u64>,
+    /// The flags of the clone3(2) that it has begun, as they were then.
+    clone3_flags: Option<u64>,
 }
 
 impl Tracee {
@@ -93,6 +95,7 @@ impl Tracee {
             on_way: None,
             suspends: None,
             first_argument: None,
+            clone3_flags: None,
         }
     }
 
@@ -326,6 +329,19 @@ impl Tracees {
     /// What the first argument register held before it was replaced for the call that a thread is in.
     pub(super) fn first_argument_before(&self, tid: Tid) -> Option<u64> {
         self.known.get(&tid)?.restore.as_ref()?.before(0)
+    }
+
+    /// Notes which flags the clone3(2) has that a thread begins: should it be killed in the middle of that, its memory, where
+    /// they lie, is gone when it tells of what it has made.
+    pub(super) fn note_clone3(&mut self, tid: Tid, flags: Option<u64>) {
+        if let Some(tracee) = self.known.get_mut(&tid) {
+            tracee.clone3_flags = flags;
+        }
+    }
+
+    /// Takes them, as the thread has made another.
+    pub(super) fn take_clone3(&mut self, tid: Tid) -> Option<u64> {
+        self.known.get_mut(&tid)?.clone3_flags.take()
     }
 
     /// Notes that the first argument register of a new thread is to be set to this before it runs.
