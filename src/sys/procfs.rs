@@ -407,7 +407,9 @@ mod tests {
         assert!(maps.lines().any(|line| is_open(&line)));
         for line in maps.lines().filter(is_open) {
             let start = u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
-            assert!(is_open_to_others(tid, RemoteAddr(start)), "{line}");
+            // Another test may have taken its mapping away.
+            let is_gone = || fs::read_to_string("/proc/self/maps").unwrap().lines().all(|left| left != line);
+            assert!(is_open_to_others(tid, RemoteAddr(start)) || is_gone(), "{line}");
         }
     }
 
