@@ -109,7 +109,7 @@ pub const BLOCKED_CALLS_MAX: usize = 256;
 pub const VERIFY_SHARE: u32 = 64;
 
 /// So many dropped calls are looked at twice for each one that is followed.
-pub const SECOND_LOOKS: u32 = 16;
+pub const SECOND_LOOKS: u32 = 32;
 
 /// Lines of `/proc/PID/maps` that are looked at: more maps than Linux allows without being told to.
 pub const MAPS_MAX: usize = 65_536;

@@ -73,7 +73,7 @@ pub(super) struct Run {
     substitute: Substituted,
 
     /// Where another thread could change a path or address after it was looked at and no copy can be had, one of so many
-    /// dropped calls is compared with what it has used, and sixteen times as many are looked at twice; 0 for none (notify
+    /// dropped calls is compared with what it has used, and thirty-two times as many are looked at twice; 0 for none (notify
     /// engine)
     #[arg(long, value_name = "N", default_value_t = limits::VERIFY_SHARE)]
     verify_share: u32,
