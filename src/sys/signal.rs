@@ -77,7 +77,8 @@ impl PidFd {
 }
 
 /// Waits for the end of our child, without blocking; its wait status (wait(2)). `None` if it has not ended or is not our
-/// child. What it stops for stays with the thread of ours that traces it: waitpid(2) would take that as well.
+/// child. What it stops for stays with the thread of ours that traces it: of a tracee waitpid(2) would take that, and waitid(2)
+/// too, whatever it is asked for.
 #[must_use]
 pub fn reap(pid: Pid) -> Option<i32> {
     peek(libc::P_PID, pid.as_u32())?;

@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    support::{Finished, Freezer, Workload, directory, executable, fifo, fixture, skip},
-    triage::figure,
-};
+use crate::support::{Finished, Freezer, Workload, directory, executable, fifo, fixture, skip};
 
 /// Where the fixture runs: a file and a FIFO, about none of which there is a rule.
 struct Place {
@@ -59,9 +56,9 @@ impl Place {
         assert_eq!(native.status.code(), Some(0), "{words:?}: {}", native.stderr);
         let run = self.watched(words, &[]).under_creance();
         assert_same(&run, &native, words);
-        let sent_back = figure(&run, "calls sent back");
+        let sent_back = run.figure("calls sent back");
         assert!(sent_back >= sent_back_min, "{words:?}: {sent_back} {}", run.stderr);
-        assert_eq!(figure(&run, "calls changeable"), 0, "{words:?}");
+        assert_eq!(run.figure("calls changeable"), 0, "{words:?}");
         run
     }
 }
@@ -84,7 +81,7 @@ fn a_dropped_call_of_a_program_with_threads_costs_one_stop() {
     };
     let (few, many) = (run("20"), run("520"));
     for name in ["stops", "calls dropped by triage", "calls on copies", "calls sent back"] {
-        assert_eq!(figure(&many, name), figure(&few, name) + 500, "{name}");
+        assert_eq!(many.figure(name), few.figure(name) + 500, "{name}");
     }
 }
 
@@ -148,7 +145,7 @@ fn what_a_thread_makes_after_calls_begins_where_it_was_made() {
 fn more_threads_than_there_are_places_make_their_calls_all_the_same() {
     let place = Place::new();
     let run = place.same(&["crowd", "file", "1200"], 1000);
-    assert!(figure(&run, "calls on copies") >= 2400);
+    assert!(run.figure("calls on copies") >= 2400);
 }
 
 #[test]
@@ -185,5 +182,5 @@ fn a_program_that_takes_the_copies_away_goes_on_and_its_calls_say_that_they_are_
     assert_eq!(run.status.code(), Some(0), "{}", run.stderr);
     assert_eq!(run.stdout(), "opened: 0\n");
     assert!(run.stderr.starts_with("gone\n"), "{}", run.stderr);
-    assert!(figure(&run, "calls changeable") > 0);
+    assert!(run.figure("calls changeable") > 0);
 }

@@ -15,7 +15,7 @@ use std::{
 use creance::sys::probe::Probe;
 use serde_json::{Map, Value};
 
-use crate::support::{Capture, Event, IMPOSSIBLE, Workload, directory, has_program, is_permitted, skip};
+use crate::support::{Capture, Event, Workload, directory, has_program, is_permitted, skip};
 
 /// What of a workload is the same each time that it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +64,7 @@ fn told(engine: &str, steady: Steady, script: &str) -> Option<Vec<String>> {
     let workload = Workload::new(["bash", "-euc", script]).directory(&path);
     let workload = workload.variable("HOME", &path).variable("TMPDIR", &path).variable("LC_ALL", "C");
     let capture = workload.flags(["--engine", engine]).capture();
-    if capture.finished.status.code() == IMPOSSIBLE && capture.events.is_empty() {
-        skip(&capture.finished.stderr);
+    if capture.is_impossible() {
         return None;
     }
     assert_eq!(capture.code(), 0, "{engine}: {}", capture.finished.stderr);

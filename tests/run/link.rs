@@ -30,14 +30,6 @@ fn has_open(told: &[Told], path: &str) -> bool {
     told.iter().any(|one| one.kind == RecordKind::Syscall && one.text == path)
 }
 
-/// A number out of the statistics.
-fn statistic(finished: &Finished, name: &str) -> u64 {
-    let line = finished.stderr.lines().find_map(|line| line.trim_start().strip_prefix(name));
-    let value = line.and_then(|rest| rest.trim().parse().ok());
-    assert!(value.is_some(), "no {name}: {}", finished.stderr);
-    value.unwrap_or_default()
-}
-
 #[test]
 fn a_workload_that_waits_for_its_consumer_is_seen_from_its_first_call_on() {
     let (_held, path) = directory();
@@ -66,8 +58,8 @@ fn a_workload_whose_consumer_does_not_come_starts_without_it() {
     let finished = offer(Workload::new(["true"]), &path, ["--wait-consumer", "0", "--stats"]).join().unwrap();
     assert!(succeeded(&finished), "{}", finished.stderr);
     assert!(finished.stderr.contains("no consumer has connected"), "{}", finished.stderr);
-    let unread = statistic(&finished, "records not read");
-    assert_eq!(unread, statistic(&finished, "records "), "{}", finished.stderr);
+    let unread = finished.figure("records not read");
+    assert_eq!(unread, finished.figure("records"), "{}", finished.stderr);
 }
 
 /// Waits until a tracer listens in the directory; gives its socket.
@@ -196,9 +188,9 @@ fn a_hung_consumer_holds_the_workload_within_the_bound_and_losses_are_counted_ex
     let lost = check_numbers(&told, 0);
     let finished = flood.workload.join().unwrap();
     assert!(succeeded(&finished), "{}", finished.stderr);
-    assert!(lost > 0 && lost == statistic(&finished, "records lost"), "{lost}: {}", finished.stderr);
+    assert!(lost > 0 && lost == finished.figure("records lost"), "{lost}: {}", finished.stderr);
     // Once when the ring had filled up, and perhaps when it did so again while it was being read.
-    assert!((1..=3).contains(&statistic(&finished, "waits for ring room")), "{}", finished.stderr);
+    assert!((1..=3).contains(&finished.figure("waits for ring room")), "{}", finished.stderr);
     // What comes after the loss is right again.
     let loss = told.iter().rposition(|one| one.kind == RecordKind::Loss).unwrap();
     assert!(has_open(&told[loss..], "/etc/group"));
@@ -215,12 +207,9 @@ fn without_a_consumer_nothing_is_waited_for() {
     flood.await_calls();
     let finished = flood.workload.join().unwrap();
     assert!(succeeded(&finished), "{}", finished.stderr);
-    assert_eq!(statistic(&finished, "waits for ring room"), 0);
-    let (records, lost, unread) = (
-        statistic(&finished, "records "),
-        statistic(&finished, "records lost"),
-        statistic(&finished, "records not read"),
-    );
+    assert_eq!(finished.figure("waits for ring room"), 0);
+    let (records, lost, unread) =
+        (finished.figure("records"), finished.figure("records lost"), finished.figure("records not read"));
     assert!(lost > 0 && unread == records, "{}", finished.stderr);
     assert!(records + lost > Flood::CALLS);
 }
@@ -233,10 +222,7 @@ fn with_drop_a_consumer_that_does_not_read_is_never_waited_for() {
     let lost = check_numbers(&consumer.rest(), 0);
     let finished = flood.workload.join().unwrap();
     assert!(succeeded(&finished), "{}", finished.stderr);
-    assert_eq!(
-        (statistic(&finished, "waits for ring room"), statistic(&finished, "records lost")),
-        (0, lost)
-    );
+    assert_eq!((finished.figure("waits for ring room"), finished.figure("records lost")), (0, lost));
 }
 
 #[test]

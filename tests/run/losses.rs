@@ -99,7 +99,6 @@ fn a_hung_consumer_keeps_the_end_of_a_workload_for_one_bound() {
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
     let bound = Duration::from_millis(limits::LINK_DRAIN_MS_MAX);
     assert!((bound..bound * 3 / 2).contains(&kept), "{kept:?}");
-    let waits = finished.stderr.lines().find_map(|line| line.trim().strip_prefix("waits for ring room"));
-    assert_eq!(waits.map(str::trim), Some("1"), "{}", finished.stderr);
+    assert_eq!(finished.figure("waits for ring room"), 1, "{}", finished.stderr);
     check_numbers(&consumer.rest(), 0);
 }

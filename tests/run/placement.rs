@@ -31,6 +31,7 @@ fn assert_same(steps: &[&str], launcher: Option<&Path>) {
     }
 }
 
+/// Runs the steps natively and under creance.
 fn run(steps: &[&str], launcher: Option<&Path>) -> [Finished; 2] {
     let workload = || {
         let words = [fixture("placed").into_os_string()].into_iter().chain(steps.iter().map(Into::into));
@@ -46,9 +47,8 @@ fn run(steps: &[&str], launcher: Option<&Path>) -> [Finished; 2] {
 }
 
 /// How many times a thread was stuck.
-fn stuck(finished: &Finished) -> u32 {
-    let line = finished.stderr.lines().find_map(|line| line.trim().strip_prefix("packs stuck to one CPU"));
-    line.and_then(|figure| figure.trim().parse().ok()).expect("the statistics tell of it")
+fn stuck(finished: &Finished) -> u64 {
+    finished.figure("packs stuck to one CPU")
 }
 
 /// Whether a thread was stuck in a run that began then. Where others have the CPUs a thread may not stop often enough for that, so

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use crate::{
     hostile::opens_in,
-    support::{Capture, IMPOSSIBLE, Workload, directory, fixture, has_program, skip},
+    support::{Capture, Workload, directory, fixture, has_program, skip},
 };
 
 /// Opens of a racing thread.
@@ -55,7 +55,7 @@ fn race(flags: &[&str], more: &[&str]) -> Option<Vec<Open>> {
     let words = words.into_iter().chain(more.iter().filter(|&&word| word != LINK).map(AsRef::as_ref));
     let capture =
         Workload::new(words).flags(["--engine", "notify", "--rules"]).flags([&rules]).flags(flags).capture();
-    if is_impossible(&capture) {
+    if capture.is_impossible() {
         return None;
     }
     assert_eq!(capture.code(), 0, "{}", capture.finished.stderr);
@@ -81,14 +81,6 @@ fn race(flags: &[&str], more: &[&str]) -> Option<Vec<Open>> {
         open.is_changeable = event.has_flag("changeable");
     }
     Some(opens)
-}
-
-fn is_impossible(capture: &Capture) -> bool {
-    let is_impossible = capture.finished.status.code() == IMPOSSIBLE && capture.events.is_empty();
-    if is_impossible {
-        skip(&capture.finished.stderr);
-    }
-    is_impossible
 }
 
 /// Where a race is announced, and how many opens of `b` were not told before; checks that all is right from there on.
@@ -168,7 +160,7 @@ fn a_race_is_announced_even_if_its_calls_cannot_be_followed() {
 }
 
 /// Runs an honest script, of which at least so many calls are compared: none may be taken for a deception.
-fn is_clean(programs: &[&str], compared_min: u32, script: &str) {
+fn is_clean(programs: &[&str], compared_min: u64, script: &str) {
     if let Some(missing) = programs.iter().find(|program| !has_program(program)) {
         return skip(&format!("there is no {missing}"));
     }
@@ -178,19 +170,19 @@ fn is_clean(programs: &[&str], compared_min: u32, script: &str) {
         workload.flags(["--engine", "notify", "--stats", "--verify-share"])
     };
     let kept = workload().flags(["1"]).capture();
-    if is_impossible(&kept) {
+    if kept.is_impossible() {
         return;
     }
     check_clean(&kept);
-    assert!(counted(&kept, "calls compared") >= compared_min);
+    assert!(kept.finished.figure("calls compared") >= compared_min);
     // And where each call that is dropped is looked at twice, unless it is compared.
     let (_held, other) = directory();
     let rules = other.join("rules.yaml");
     fs::write(&rules, NOTHING).expect("a file can be made");
     let dropped = workload().flags(["16", "--rules"]).flags([&rules]).capture();
     check_clean(&dropped);
-    assert!(counted(&dropped, "calls dropped by triage") >= compared_min.max(1));
-    assert_eq!(counted(&dropped, "calls mismatched"), 0);
+    assert!(dropped.finished.figure("calls dropped by triage") >= compared_min.max(1));
+    assert_eq!(dropped.finished.figure("calls mismatched"), 0);
 }
 
 /// Rules for which triage looks at nearly all paths, and drops them.
@@ -206,11 +198,6 @@ const NOTHING: &str = "\
   output: none
   priority: INFO
 ";
-
-fn counted(capture: &Capture, what: &str) -> u32 {
-    let found = capture.finished.stderr.lines().find_map(|line| line.trim().strip_prefix(what));
-    found.and_then(|count| count.trim().parse().ok()).expect("it is among the statistics")
-}
 
 fn check_clean(capture: &Capture) {
     assert_eq!(capture.code(), 0, "{}", capture.finished.stderr);

@@ -9,21 +9,13 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Capture, Event, Finished, Workload, creance, directory, fixture};
+use crate::support::{Capture, Event, Workload, creance, directory, fixture};
 
 /// The text of a rule file whose one rule is about opens of these paths.
 fn opens_of(paths: &[&Path]) -> String {
     let names: Vec<_> = paths.iter().map(|path| path.to_str().expect("the path is text")).collect();
     let condition = format!("evt.type in (open, openat, openat2) and fd.name in ({})", names.join(", "));
     format!("- rule: opened\n  desc: a test\n  condition: {condition}\n  output: opened\n  priority: INFO\n")
-}
-
-/// A figure of `--stats`.
-pub(crate) fn figure(run: &Finished, name: &str) -> u64 {
-    let line = run.stderr.lines().find_map(|line| line.strip_prefix("  ")?.strip_prefix(name));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    assert!(number.is_some(), "no {name} in {}", run.stderr);
-    number.and_then(|number| number.parse().ok()).expect("it is a number")
 }
 
 /// What a call is known by in two runs of the same program.
@@ -58,10 +50,10 @@ fn a_dropped_open_costs_one_stop_and_no_record() {
         assert_eq!(capture.opens(path.join("other")).len(), 0);
     }
     for name in ["stops", "calls trapped", "calls dropped by triage"] {
-        assert_eq!(figure(&many.finished, name), figure(&few.finished, name) + 50, "{name}");
+        assert_eq!(many.finished.figure(name), few.finished.figure(name) + 50, "{name}");
     }
     for name in ["records", "calls kept", "calls not wanted"] {
-        assert_eq!(figure(&many.finished, name), figure(&few.finished, name), "{name}");
+        assert_eq!(many.finished.figure(name), few.finished.figure(name), "{name}");
     }
 }
 
@@ -146,7 +138,7 @@ fn an_audit_counts_the_funnel() {
     let words = [fixture("open").into_os_string(), "/nonexistent/file".into()];
     let flags = ["--all".as_ref(), "-r".as_ref(), rules.as_os_str(), "--stats".as_ref()];
     let capture = Workload::new(words).flags(flags).capture();
-    let count = |name| figure(&capture.finished, name);
+    let count = |name| capture.finished.figure(name);
     let stages =
         ["calls seen", "calls wanted by number", "calls wanted by registers", "calls kept by triage"];
     let counts = stages.map(count);

@@ -242,6 +242,16 @@ impl Finished {
     pub(crate) fn stdout(&self) -> &str {
         std::str::from_utf8(&self.stdout).expect("the program writes text")
     }
+
+    /// A number of `--stats` by its name.
+    pub(crate) fn figure(&self, name: &str) -> u64 {
+        let value = self
+            .stderr
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        assert!(value.is_some(), "no {name}: {}", self.stderr);
+        value.unwrap_or_default()
+    }
 }
 
 /// creance with a workload that runs.

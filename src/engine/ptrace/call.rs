@@ -85,8 +85,10 @@ impl PtraceEngine {
         let name = || hits;
         let mut reader = Reader::new(tid, call, &mut self.seen).with_name(&name);
         // What is attached to keeps its registers: creance may leave it at any moment.
-        let is_untraced = self.attachment.is_none() && is_untraced_clone(call, || reader.word(0));
-        if name_of(call) == Some("clone3") {
+        let call_name = name_of(call);
+        let is_clone3 = call_name == Some("clone3");
+        let is_untraced = self.attachment.is_none() && is_untraced_clone(call_name, call, || reader.word(0));
+        if is_clone3 {
             self.tracees.note_clone3(tid, reader.clone3_flags());
         }
         let verdict = if self.is_launching {
@@ -99,7 +101,7 @@ impl PtraceEngine {
         let is_block_certain = !is_block_changeable && !is_block_unread;
         let verdict = if !is_block_certain { self.wanted.judge_number(call) } else { verdict };
         // Its flags cannot be changed where they lie in memory.
-        let is_refused = is_untraced && (call.abi == Abi::I386 || name_of(call) == Some("clone3"));
+        let is_refused = is_untraced && (call.abi == Abi::I386 || is_clone3);
         let is_recorded = self.wanted.is_recorded(call, verdict) || is_refused;
         let pending = is_recorded.then(|| {
             let mut captures = self.tracees.take_buffer();

@@ -156,8 +156,7 @@ impl Waiting {
         } else if self.is_settled {
             Duration::from_millis(limits::SETTLED_WALK_MS)
         } else if self.hot.len() < 2 && !self.is_missing {
-            // Nobody's hint is in the way of another's. And a short bound is dear: each sleep sets a timer of the CPU for it,
-            // and sets that back.
+            // Nobody's hint is in the way of another's, and each walk and each setting of the alarm costs.
             Duration::from_micros(limits::CROWD_WALK_US_MAX)
         } else {
             let [min, max] =
