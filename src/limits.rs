@@ -63,7 +63,7 @@ pub const CONSUMER_SLEEP_MS_MAX: u64 = 100;
 pub const CONSUMER_NAP_US: u64 = 1_000;
 
 /// Threads that the engine has room for without allocating.
-pub const TRACEES_RESERVED: usize = 4096;
+pub const TRACEES_RESERVED: usize = 128;
 
 /// Processes that the decoder remembers. While it knows as many, new ones are counted and not remembered: their events
 /// tell no process.
@@ -162,17 +162,31 @@ pub const PLACEMENT_LOOK_MS: u64 = 5;
 /// both want to run for a moment.
 pub const PLACEMENT_CROWDED_LOOKS_MAX: u32 = 2;
 
-/// How long it is not tried again then.
+/// Longest time from one stop to the next, on average, with which several that want to run may be better off together. Waking
+/// another CPU adds 25 to 40 us to a stop wherever that was measured.
+pub const PLACEMENT_DENSE_GAP_US_MAX: u64 = 100;
+
+/// How long it is tried then how they go without a pack.
+pub const PLACEMENT_TRIAL_MS: u64 = 20;
+
+/// The stops of a pack in a given time, in percent of those without one, above which several that want to run are kept together.
+pub const PLACEMENT_GAIN_PERCENT_MIN: u64 = 110;
+
+/// How long no pack is tried after the first one of which several wanted to run; after each further one it is twice as long, up to
+/// [`PLACEMENT_PAUSE_MS`].
+pub const PLACEMENT_CROWD_PAUSE_MS: u64 = 50;
+
+/// How long what was found out by a trial stands, and how long no pack is tried after one that was refused.
 pub const PLACEMENT_PAUSE_MS: u64 = 500;
 
 /// How long it is not tried when one of them has asked for its CPUs.
 pub const PLACEMENT_SHOWN_PAUSE_MS: u64 = 50;
 
 /// Threads that share a CPU with the tracer, at most: each costs two calls of ours when they are let go, and a look at it.
-pub const PLACEMENT_THREADS_MAX: usize = 16;
+pub const PLACEMENT_THREADS_MAX: usize = 128;
 
 /// Threads that have been let go and whose children may still have that CPU, at most.
-pub const PLACEMENT_PARTED_MAX: usize = 256;
+pub const PLACEMENT_PARTED_MAX: usize = 1024;
 
 /// CPUs, each with what was had before it, that are remembered of threads which have ended: a child that nobody tells of may
 /// have inherited one.
@@ -211,6 +225,9 @@ pub const DETOUR_INTERRUPTIONS_MAX: u32 = 4;
 
 /// Bytes of `/proc/PID/maps` in which a mapping of ours is looked for.
 pub const MAPS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Stops that are served at once, as soon as one is heard, before everybody is heard again.
+pub const SERVED_AT_ONCE_MAX: u32 = 4;
 
 /// Tracees from which on the engine waits for hints instead of walking all of them for each stop.
 pub const CROWD_TRACEES_MIN: usize = 200;

@@ -44,10 +44,10 @@ pub(super) fn clone_flags(tid: Tid, call: &Call) -> Option<u64> {
     }
 }
 
-/// Whether a call of this name makes a thread or process behind our back. `word` reads the flags where they lie in memory.
-pub(super) fn is_untraced_clone(name: Option<&str>, call: &Call, word: impl FnOnce() -> Option<u64>) -> bool {
+/// Whether a call makes a thread or process behind our back. `word` reads the flags where they lie in memory.
+pub(super) fn is_untraced_clone(call: &Call, word: impl FnOnce() -> Option<u64>) -> bool {
     let [first, ..] = call.arguments;
-    let flags = match name {
+    let flags = match name_of(call) {
         Some("clone") => first,
         Some("clone3") => word().unwrap_or(0),
         _ => 0,

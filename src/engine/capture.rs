@@ -13,7 +13,7 @@ use crate::{
     limits,
     sys::{
         RemoteAddr, Tid,
-        memory::{self, RemoteString, StringHeads},
+        memory::{self, RemoteString},
         procfs,
         ptrace::Call,
     },
@@ -83,13 +83,13 @@ struct Thing {
 /// Things of one call: each argument can be one, and have a directory that it starts from.
 const THINGS_MAX: usize = 12;
 
+/// Bytes of all of them, and of the first bytes of strings.
+const BYTES_MAX: usize =
+    THINGS_MAX * limits::PATH_BYTES_MAX + memory::STRINGS_MAX * limits::STRING_FIRST_READ_BYTES;
+
 impl Seen {
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: vec![0; THINGS_MAX * limits::PATH_BYTES_MAX].into_boxed_slice(),
-            len: 0,
-            things: Vec::with_capacity(THINGS_MAX),
-        }
+        Self { bytes: vec![0; BYTES_MAX].into_boxed_slice(), len: 0, things: Vec::with_capacity(THINGS_MAX) }
     }
 
     fn clear(&mut self) {
@@ -104,6 +104,23 @@ impl Seen {
     /// The bytes of a thing, if it could be had.
     fn data(&self, thing: &Thing) -> Option<&[u8]> {
         self.bytes.get(thing.range.clone()?)
+    }
+
+    /// Reads the first bytes of strings into the free bytes: tells where they lie, one head behind the other.
+    fn read_heads(&mut self, tid: Tid, addrs: impl ExactSizeIterator<Item = RemoteAddr>) -> Range<usize> {
+        let (start, wanted) = (self.len, addrs.len() * limits::STRING_FIRST_READ_BYTES);
+        let room = self.bytes.get_mut(start..start + wanted).unwrap_or_default();
+        self.len += memory::read_heads(tid, addrs, room);
+        start..self.len
+    }
+
+    /// Keeps the string that lies there, if it ends there.
+    fn keep_string(&mut self, kind: CaptureKind, argument: u8, head: Range<usize>) -> bool {
+        let bytes = self.bytes.get(head.clone()).unwrap_or_default();
+        let Some(len) = memchr::memchr(0, bytes) else { return false };
+        let range = Some(head.start..head.start + len);
+        self.things.push(Thing { kind, argument, flags: CaptureFlags::default(), range });
+        true
     }
 
     /// Keeps what `read` writes into at most `room` bytes; it tells how many it used.
@@ -280,8 +297,7 @@ impl<'a> Reader<'a> {
         if std::mem::replace(&mut self.has_read_strings, true) {
             return;
         }
-        let mut wanted = [(0, CaptureKind::Text); memory::STRINGS_MAX];
-        let mut addrs = [RemoteAddr(0); memory::STRINGS_MAX];
+        let mut wanted = [(0, CaptureKind::Text, RemoteAddr(0)); memory::STRINGS_MAX];
         let mut count = 0;
         for (index, argument) in (0..).zip(self.arguments) {
             let Some(kind) = string_kind(argument.kind) else { continue };
@@ -290,22 +306,17 @@ impl<'a> Reader<'a> {
             if addr.is_null() {
                 continue;
             }
-            let (Some(slot), Some(place)) = (wanted.get_mut(count), addrs.get_mut(count)) else { break };
-            (*slot, *place) = ((index, kind), addr);
+            let Some(slot) = wanted.get_mut(count) else { break };
+            *slot = (index, kind, addr);
             count += 1;
         }
-        let addrs = addrs.get(..count).unwrap_or_default();
-        if addrs.is_empty() {
-            return;
-        }
-        let heads = StringHeads::read(self.tid, addrs);
-        for (at, &(index, kind)) in wanted.iter().take(count).enumerate() {
-            match heads.string(at) {
-                Some(text) => self.seen.keep(kind, index, text.len(), |room| {
-                    room.copy_from_slice(text);
-                    Some((text.len(), CaptureFlags::default()))
-                }),
-                None => self.read_long_string(kind, index),
+        let wanted = wanted.get(..count).unwrap_or_default();
+        let mut heads = self.seen.read_heads(self.tid, wanted.iter().map(|(.., addr)| *addr));
+        for &(index, kind, _) in wanted {
+            let head = heads.start..heads.end.min(heads.start + limits::STRING_FIRST_READ_BYTES);
+            heads.start = head.end;
+            if !self.seen.keep_string(kind, index, head) {
+                self.read_long_string(kind, index);
             }
         }
     }

@@ -29,6 +29,8 @@ pub struct Wanted {
     guarded: Interest,
     /// The calls that are trapped because a process may put a filter on itself by them.
     filtering: Interest,
+    /// All three.
+    ours: Interest,
 }
 
 /// The calls before which a thread must be where the workload has put it. Some show where that is, or set it, and a
@@ -114,6 +116,7 @@ impl Wanted {
             placement: None,
             guarded: guarded(),
             filtering: filtering(),
+            ours: guarded().and_calls_of(&filtering()),
         }
     }
 
@@ -130,12 +133,18 @@ impl Wanted {
     pub fn with_placement(self) -> Self {
         #[expect(clippy::expect_used, reason = "the names are constants, and a test looks them up")]
         let calls = Interest::of_names(&PLACEMENT_CALLS).expect("every name is known");
-        Self { placement: Some(calls), ..self }
+        Self { ours: self.ours.and_calls_of(&calls), placement: Some(calls), ..self }
     }
 
     /// Whether the engine may choose the CPU of a thread.
     pub(super) const fn has_placement(&self) -> bool {
         self.placement.is_some()
+    }
+
+    /// Whether a call is one of those that are trapped for the tracer's own sake. Of all others it need not ask
+    /// [`Self::shows_placement`], [`Self::puts_filter`], or what they make behind its back.
+    pub(super) fn is_ours(&self, call: &Call) -> bool {
+        self.ours.is_wanted(call.abi, call.nr)
     }
 
     /// Whether a call would show that choice.
@@ -203,9 +212,7 @@ impl Wanted {
     fn judge_registers(&self, call: &Call) -> Option<Verdict> {
         // The filter has tested the registers of native calls, and passes on all others. What it traps for other reasons it
         // has not.
-        let is_tested = !self.shows_placement(call)
-            && [&self.guarded, &self.filtering].iter().all(|calls| !calls.is_wanted(call.abi, call.nr));
-        if call.abi == Abi::NATIVE && !self.is_audit && is_tested {
+        if call.abi == Abi::NATIVE && !self.is_audit && !self.is_ours(call) {
             return None;
         }
         if !self.interest.is_wanted(call.abi, call.nr) {

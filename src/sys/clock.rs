@@ -1,6 +1,6 @@
 //! The two clocks: wall-clock time for records, monotonic time for how long a stop is held.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -9,6 +9,13 @@ use nix::time::{ClockId, clock_gettime};
 pub fn wall_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The wall-clock time of a moment that has passed, as [`wall_ns`] would have told it if the clock was not set since.
+#[must_use]
+pub fn wall_ns_at(moment: Instant) -> u64 {
+    let ago = u64::try_from(moment.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    wall_ns().saturating_sub(ago)
 }
 
 /// Monotonic time (`CLOCK_MONOTONIC`) in nanoseconds, by which processes of one machine can compare moments.

@@ -123,43 +123,22 @@ pub fn read_string(tid: Tid, addr: RemoteAddr, buf: &mut [u8]) -> Result<RemoteS
     Ok(RemoteString { len, is_terminated: false })
 }
 
-/// The first bytes of up to [`STRINGS_MAX`] strings, read by one system call in nearly all cases.
-#[derive(Debug)]
-pub struct StringHeads {
-    bytes: [u8; STRINGS_MAX * limits::STRING_FIRST_READ_BYTES],
-    /// Bytes read without a gap from the start of `bytes`.
-    read: usize,
-}
-
-impl StringHeads {
-    /// Reads the first bytes of the strings at `addrs` (those beyond [`STRINGS_MAX`] are ignored). A string that
-    /// could not be read is simply not there: [`Self::string`] tells.
-    #[must_use]
-    pub fn read(tid: Tid, addrs: &[RemoteAddr]) -> Self {
-        const HEAD: usize = limits::STRING_FIRST_READ_BYTES;
-        let mut heads = Self { bytes: [0; STRINGS_MAX * HEAD], read: 0 };
-        let mut ranges = [RemoteIoVec { base: 0, len: 0 }; 2 * STRINGS_MAX];
-        let mut used = 0;
-        let count = addrs.len().min(STRINGS_MAX);
-        for &addr in addrs.iter().take(count) {
-            let Some(rest) = ranges.get_mut(used..) else { break };
-            used += split_at_pages(addr, HEAD, rest);
-        }
-        let (Some(first), Some(buf)) = (addrs.first(), heads.bytes.get_mut(..count * HEAD)) else {
-            return heads;
-        };
-        heads.read = vm_read(tid, *first, buf, ranges.get(..used).unwrap_or_default()).unwrap_or(0);
-        heads
+/// Reads the first [`limits::STRING_FIRST_READ_BYTES`] bytes at each of up to [`STRINGS_MAX`] addresses into `buf`, one behind the
+/// other and by one system call in nearly all cases; tells how many bytes were read without a gap from the start of `buf` on. An
+/// address for which `buf` has no room is left out, and so is one beyond [`STRINGS_MAX`].
+#[must_use]
+pub fn read_heads(tid: Tid, addrs: impl IntoIterator<Item = RemoteAddr>, buf: &mut [u8]) -> usize {
+    let mut ranges = [RemoteIoVec { base: 0, len: 0 }; 2 * STRINGS_MAX];
+    let (mut used, mut first) = (0, None);
+    let count = buf.len() / limits::STRING_FIRST_READ_BYTES;
+    for addr in addrs.into_iter().take(count.min(STRINGS_MAX)) {
+        let Some(rest) = ranges.get_mut(used..) else { break };
+        used += split_at_pages(addr, limits::STRING_FIRST_READ_BYTES, rest);
+        first = first.or(Some(addr));
     }
-
-    /// The string with this index, without its NUL, if its head was read and holds the NUL.
-    #[must_use]
-    pub fn string(&self, index: usize) -> Option<&[u8]> {
-        let start = index * limits::STRING_FIRST_READ_BYTES;
-        let end = self.read.min(start + limits::STRING_FIRST_READ_BYTES);
-        let head = self.bytes.get(start..end)?;
-        head.get(..head.iter().position(|&byte| byte == 0)?)
-    }
+    let (Some(first), Some(ranges)) = (first, ranges.get(..used)) else { return 0 };
+    let len = ranges.iter().map(|range| range.len).sum();
+    buf.get_mut(..len).and_then(|buf| vm_read(tid, first, buf, ranges).ok()).unwrap_or(0)
 }
 
 /// Splits `len` bytes at `addr` into ranges that each lie within one page; tells how many ranges it made. What
@@ -272,14 +251,21 @@ mod tests {
     }
 
     #[test]
-    fn several_strings_are_read_at_once() {
-        let long = [b'x'; 300];
-        let heads =
-            StringHeads::read(own_tid(), &[addr_of(b"/etc/shadow\0"), addr_of(&long), addr_of(b"\0")]);
-        assert_eq!(heads.string(0), Some(&b"/etc/shadow"[..]));
-        assert_eq!(heads.string(1), None, "its NUL is not within the first bytes");
-        assert_eq!(heads.string(2), Some(&b""[..]));
-        assert_eq!(heads.string(3), None);
+    fn the_heads_of_several_strings_are_read_at_once_up_to_the_first_that_is_not_there() {
+        const HEAD: usize = limits::STRING_FIRST_READ_BYTES;
+        let [one, other] = [[b'x'; HEAD], [b'y'; HEAD]];
+        let mut buf = [0; 3 * HEAD];
+        assert_eq!(read_heads(own_tid(), [addr_of(&one), addr_of(&other)], &mut buf), 2 * HEAD);
+        assert_eq!(buf, [[b'x'; HEAD], [b'y'; HEAD], [0; HEAD]].as_flattened());
+        let with_gap = [addr_of(&other), RemoteAddr(8), addr_of(&one)];
+        assert_eq!(read_heads(own_tid(), with_gap, &mut buf), HEAD);
+        assert!(buf.starts_with(&other));
+        assert_eq!(read_heads(own_tid(), [RemoteAddr(8), addr_of(&one)], &mut buf), 0);
+        assert_eq!(
+            read_heads(own_tid(), [addr_of(&one); 2], &mut buf[..HEAD]),
+            HEAD,
+            "as many as there is room for"
+        );
     }
 
     #[test]
@@ -310,6 +296,5 @@ mod tests {
         let mut buf = [0; 8];
         let error = read_remote(own_tid(), RemoteAddr(8), &mut buf).unwrap_err();
         assert!(matches!(error, RemoteReadError::Unmapped { .. }), "{error}");
-        assert_eq!(StringHeads::read(own_tid(), &[RemoteAddr(8), addr_of(b"a\0")]).string(1), None);
     }
 }

@@ -111,7 +111,7 @@ fn layer(tid: Tid, exe: &Metadata) -> Option<Layer> {
 /// The mount on which lies what `/proc/TID/NAME` leads to. Linux tells it since 5.8 (statx(2)).
 fn mount_id(tid: Tid, name: &str) -> io::Result<u64> {
     let mut path = [0; procfs::PATH_BYTES];
-    let path = procfs::format_path(&mut path, format_args!("/proc/{tid}/{name}"))?;
+    let path = procfs::format_path(&mut path, tid, &[name])?;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: `path` ends in a NUL and `found` has the size that the kernel writes; both outlive the call.
     let done =

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     ffi::{CStr, OsStr},
     fs::{self, File, Metadata},
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read},
     iter,
     ops::Range,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -37,7 +37,7 @@ pub fn metadata(tid: Tid, name: &str) -> io::Result<Metadata> {
 /// `InvalidInput` if it does not fit, else none.
 pub fn with_path<T>(tid: Tid, name: &str, act: impl FnOnce(&Path) -> T) -> io::Result<T> {
     let mut path = [0; PATH_BYTES];
-    let path = format_path(&mut path, format_args!("/proc/{tid}/{name}"))?;
+    let path = format_path(&mut path, tid, &[name])?;
     Ok(act(Path::new(OsStr::from_bytes(path.to_bytes()))))
 }
 
@@ -56,7 +56,7 @@ pub fn read_text(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<(usize, boo
 /// As [`read_text`].
 pub fn read_own_text(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<(usize, bool)> {
     let mut path = [0; PATH_BYTES];
-    let path = format_path(&mut path, format_args!("/proc/{tid}/task/{tid}/{name}"))?;
+    let path = format_path(&mut path, tid, &["task/", itoa::Buffer::new().format(tid.0), "/", name])?;
     read_whole(File::open(OsStr::from_bytes(path.to_bytes()))?, buf)
 }
 
@@ -74,7 +74,7 @@ fn read_whole(mut file: File, buf: &mut [u8]) -> io::Result<(usize, bool)> {
 /// What readlink(2) says.
 pub fn read_link(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<usize> {
     let mut path = [0; PATH_BYTES];
-    link(format_path(&mut path, format_args!("/proc/{tid}/{name}"))?, buf)
+    link(format_path(&mut path, tid, &[name])?, buf)
 }
 
 /// Reads where the descriptor `fd` of a thread points to: the link `/proc/TID/fd/FD`.
@@ -83,7 +83,7 @@ pub fn read_link(tid: Tid, name: &str, buf: &mut [u8]) -> io::Result<usize> {
 /// What readlink(2) says: `ENOENT` when there is no such descriptor.
 pub fn read_fd_link(tid: Tid, fd: i32, buf: &mut [u8]) -> io::Result<usize> {
     let mut path = [0; PATH_BYTES];
-    link(format_path(&mut path, format_args!("/proc/{tid}/fd/{fd}"))?, buf)
+    link(format_path(&mut path, tid, &["fd/", itoa::Buffer::new().format(fd)])?, buf)
 }
 
 /// How a thread stands to others.
@@ -324,13 +324,23 @@ pub fn pid_namespace() -> u64 {
 /// Room for the longest path made here: `/proc/2147483647/task/2147483647`.
 pub(super) const PATH_BYTES: usize = 64;
 
-/// Makes a path under `/proc` in `buf`.
+/// Makes the path `/proc/ID/NAME` in `buf`, with the name in pieces. A call may need it, so it does without `core::fmt`.
+///
+/// # Errors
+/// `InvalidInput` if it does not fit.
 pub(super) fn format_path<'a>(
     buf: &'a mut [u8; PATH_BYTES],
-    args: std::fmt::Arguments<'_>,
+    tid: Tid,
+    name: &[&str],
 ) -> io::Result<&'a CStr> {
-    let mut rest = &mut buf[..PATH_BYTES - 1];
-    rest.write_fmt(args)?;
+    let mut digits = itoa::Buffer::new();
+    let mut len = 0;
+    for piece in ["/proc/", digits.format(tid.0), "/"].iter().chain(name) {
+        // The last byte stays the NUL that the path ends with.
+        let room = buf[..PATH_BYTES - 1].get_mut(len..len + piece.len());
+        room.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(piece.as_bytes());
+        len += piece.len();
+    }
     CStr::from_bytes_until_nul(buf).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 

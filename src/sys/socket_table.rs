@@ -157,7 +157,7 @@ fn inode_of(link: &[u8]) -> Option<u64> {
 /// The name of the protocol of a socket: its attribute `system.sockprotoname`, which sockets have since Linux 3.7.
 fn protocol_name(tid: Tid, fd: i32, buf: &mut [u8; 32]) -> Option<&[u8]> {
     let mut path = [0; procfs::PATH_BYTES];
-    let path = procfs::format_path(&mut path, format_args!("/proc/{tid}/fd/{fd}")).ok()?;
+    let path = procfs::format_path(&mut path, tid, &["fd/", itoa::Buffer::new().format(fd)]).ok()?;
     let name = c"system.sockprotoname";
     // SAFETY: `path` and `name` end with a NUL; the kernel writes at most `buf.len()` bytes into `buf`, which we hold
     // mutably until the call returns.

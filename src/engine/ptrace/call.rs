@@ -41,12 +41,13 @@ impl PtraceEngine {
         epoch: u32,
     ) -> Result<(), PtraceError> {
         let tid = stop.tid();
-        let enter_ns = clock::wall_ns();
-        if let Some(pack) = &self.pack {
+        let is_ours = self.wanted.is_ours(call);
+        if let Some(pack) = &self.pack
+            && (is_ours || next.is_none())
+        {
             let is_shown = self.wanted.shows_placement(call);
             let is_unasked = is_shown && !self.is_launching && !self.stops_at_every_call(tid);
             if is_unasked && self.wanted.is_affinity_unwanted(call) && pack.answer(&stop, call) {
-                pack.entered(tid, false);
                 Verdict::NumberUnwanted.count(&mut self.counters);
                 return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
             }
@@ -57,7 +58,7 @@ impl PtraceEngine {
             return self.resume(stop, (Resume::Free, 0), Stage::Dropped, since);
         }
         let space = self.tracees.space(tid);
-        if self.wanted.puts_filter(call) {
+        if is_ours && self.wanted.puts_filter(call) {
             self.tracees.spaces.note_filter(space);
         }
         let direct = Direct::of(tid, call);
@@ -85,9 +86,8 @@ impl PtraceEngine {
         let name = || hits;
         let mut reader = Reader::new(tid, call, &mut self.seen).with_name(&name);
         // What is attached to keeps its registers: creance may leave it at any moment.
-        let call_name = name_of(call);
-        let is_clone3 = call_name == Some("clone3");
-        let is_untraced = self.attachment.is_none() && is_untraced_clone(call_name, call, || reader.word(0));
+        let is_clone3 = is_ours && name_of(call) == Some("clone3");
+        let is_untraced = is_ours && self.attachment.is_none() && is_untraced_clone(call, || reader.word(0));
         if is_clone3 {
             self.tracees.note_clone3(tid, reader.clone3_flags());
         }
@@ -111,6 +111,7 @@ impl PtraceEngine {
             }
             let is_relevant = verdict == Verdict::Kept || is_refused;
             let flags = if is_relevant { flags } else { flags.with(RecordFlags::IRRELEVANT) };
+            let enter_ns = clock::wall_ns_at(since);
             PendingCall { call: *call, enter_ns, flags, is_told: false, is_compared: false, captures }
         });
         self.counters.reads_failed += reader.unread();

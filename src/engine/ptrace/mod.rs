@@ -200,8 +200,6 @@ impl PtraceEngine {
     }
 
     fn watch<M: ProducerMemory>(&mut self, recorder: &mut Recorder<M>) -> Result<(), EngineError> {
-        // waitpid(2) looks at the newest tracee first, so whoever is served at once may be back before an older one
-        // is seen, for ever. Everybody who has something to tell is therefore heard before anybody is served.
         let mut round = Vec::with_capacity(limits::TRACEES_RESERVED);
         let mut waiting = Waiting::new();
         loop {
@@ -246,7 +244,12 @@ impl PtraceEngine {
                 }
                 if let Some(pack) = &self.pack
                     && kind != StopKind::Exec
-                    && pack.stopped(stop.tid(), self.tracees.phase(stop.tid()).is_some(), since)
+                    && pack.stopped(
+                        stop.tid(),
+                        kind == StopKind::Seccomp,
+                        self.tracees.phase(stop.tid()).is_some(),
+                        since,
+                    )
                 {
                     self.counters.packs_stuck += 1;
                 }

@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::{HashMap, HashMapExt};
 use nix::errno::Errno;
 
 use super::{
@@ -68,7 +69,7 @@ struct State {
     stuck: Option<Stuck>,
     /// Tracees that were parted from and have not begun a call since. What they were making at that moment may have inherited
     /// their CPU.
-    parted: Vec<Pinned>,
+    parted: HashMap<Tid, Pinned>,
     /// Threads that ended while they were stuck, or had been parted from: one for each CPU and what was had before. Who is
     /// killed in the middle of making a thread never tells of it, and that thread may have inherited their CPU.
     departed: Vec<Pinned>,
@@ -82,13 +83,7 @@ struct State {
 struct Stuck {
     to: CpuSet,
     tracer: Pinned,
-    tracees: Vec<Pinned>,
-}
-
-impl Stuck {
-    fn has(&self, tid: Tid) -> bool {
-        self.tracees.iter().any(|pinned| pinned.tid == tid)
-    }
+    tracees: HashMap<Tid, Pinned>,
 }
 
 impl Pack {
@@ -101,7 +96,7 @@ impl Pack {
             placement: Placement::default(),
             tracer: cpu::current_thread(),
             stuck: None,
-            parted: Vec::with_capacity(limits::PLACEMENT_PARTED_MAX),
+            parted: HashMap::new(),
             departed: Vec::with_capacity(limits::PLACEMENT_DEPARTED_MAX),
             is_asleep: false,
             is_over: false,
@@ -112,12 +107,15 @@ impl Pack {
         Ok(Self { shared, watcher: Some(watcher), namespace: procfs::pid_namespace() })
     }
 
-    /// A thread stands still, for any reason but a new program. One that nobody has told of yet is not `is_known`. Tells whether
-    /// it has been stuck now.
+    /// A thread stands still, for any reason but a new program: perhaps `is_at_entry` of a call. One that nobody has told of yet
+    /// is not `is_known`. Tells whether it has been stuck now.
     ///
     /// None stops in the middle of making a thread: what it makes has been made by then, and is still what it was.
-    pub(super) fn stopped(&self, tid: Tid, is_known: bool, at: Instant) -> bool {
+    pub(super) fn stopped(&self, tid: Tid, is_at_entry: bool, is_known: bool, at: Instant) -> bool {
         let mut state = self.shared.lock();
+        if is_at_entry {
+            state.begins(tid);
+        }
         let step = state.placement.stopped(is_known, at);
         if step != Step::Stick {
             if is_known && state.placement.is_hot() {
@@ -159,7 +157,7 @@ impl Pack {
     /// meanwhile.
     fn shown(&self, tid: Tid) -> Option<CpuSet> {
         let state = self.shared.lock();
-        let pinned = state.stuck.as_ref()?.tracees.iter().find(|pinned| pinned.tid == tid)?;
+        let pinned = state.stuck.as_ref()?.tracees.get(&tid)?;
         (cpu::affinity(tid) == Ok(pinned.to)).then_some(pinned.shown)
     }
 
@@ -171,8 +169,7 @@ impl Pack {
     /// It stands at the entry of a call, which may show where it is placed.
     pub(super) fn entered(&self, tid: Tid, is_shown: bool) {
         let mut state = self.shared.lock();
-        // It is about to begin a call, so it is not in the middle of making a thread.
-        state.parted.retain(|parted| parted.tid != tid);
+        state.begins(tid);
         if is_shown {
             let step = state.placement.shown();
             state.part_if(step);
@@ -190,17 +187,15 @@ impl Pack {
             return;
         }
         let Ok(affinity) = cpu::affinity(tid) else { return };
-        let is_its_creator =
-            |pinned: &&Pinned| pinned.to == affinity && creator.is_none_or(|creator| creator == pinned.tid);
         if let Some(stuck) = &mut state.stuck
-            && let Some(pinned) = stuck.tracees.iter().find(is_its_creator)
+            && let Some(pinned) = creator_among(&stuck.tracees, creator, &affinity)
         {
             let born = Pinned { tid, ..*pinned };
-            stuck.tracees.push(born);
+            stuck.tracees.insert(tid, born);
             state.bound();
             return;
         }
-        let Some(parted) = state.parted.iter().find(is_its_creator) else {
+        let Some(parted) = creator_among(&state.parted, creator, &affinity) else {
             // The latest is the likeliest.
             if let Some(departed) =
                 state.departed.iter().rfind(|departed| is_orphan && departed.to == affinity)
@@ -209,8 +204,10 @@ impl Pack {
             }
             return;
         };
-        let is_elsewhere =
-            state.stuck.as_ref().is_some_and(|stuck| stuck.to != parted.to && stuck.has(parted.tid));
+        let is_elsewhere = state
+            .stuck
+            .as_ref()
+            .is_some_and(|stuck| stuck.to != parted.to && stuck.tracees.contains_key(&parted.tid));
         // A creator that has this one CPU still, or again, was given it by somebody else, and so was its child.
         if is_elsewhere || cpu::affinity(parted.tid) != Ok(parted.to) {
             Pinned { tid, ..*parted }.undo();
@@ -223,20 +220,19 @@ impl Pack {
         if former != tid {
             // The old leader has vanished.
             state.forget(tid);
-            if let Some(stuck) = &mut state.stuck {
-                let same = stuck.tracees.iter_mut().find(|pinned| pinned.tid == former);
-                if let Some(pinned) = same {
-                    pinned.tid = tid;
-                }
-            }
-            if let Some(parted) = state.parted.iter().find(|parted| parted.tid == former && !parted.is_undone)
+            if let Some(stuck) = &mut state.stuck
+                && let Some(pinned) = stuck.tracees.remove(&former)
             {
+                stuck.tracees.insert(tid, Pinned { tid, ..pinned });
+            }
+            if let Some(parted) = state.parted.get(&former).filter(|parted| !parted.is_undone) {
                 // It was parted from by an id that was its own no more.
                 Pinned { tid, ..*parted }.undo();
             }
         }
         // What it was making has ended with its old program.
-        state.parted.retain(|parted| ![former, tid].contains(&parted.tid));
+        state.begins(former);
+        state.begins(tid);
         state.placement.stopped(false, at);
     }
 
@@ -283,18 +279,37 @@ impl Shared {
             let look = Duration::from_millis(limits::PLACEMENT_LOOK_MS);
             // If it wakes early it only looks early.
             state = self.wake.wait_timeout(state, look).unwrap_or_else(PoisonError::into_inner).0;
-            let is_crowded = state.is_crowded();
-            let step = state.placement.looked(is_crowded);
-            state.part_if(step);
+            let mut is_crowded = false;
+            if state.placement.may_part_crowd(Instant::now()) {
+                let members = state.members();
+                // The tracer is not kept waiting for it.
+                drop(state);
+                is_crowded = several_run(&members);
+                state = self.lock();
+            }
+            if state.stuck.is_some() {
+                // Should it be another pack by now, that one is only looked at early.
+                let step = state.placement.looked(is_crowded, Instant::now());
+                state.part_if(step);
+            }
         }
     }
 }
 
+/// Whether several of these threads run or want to. One that stands still for its tracer does not.
+fn several_run(members: &[Tid]) -> bool {
+    members.iter().filter(|tid| procfs::state(**tid) == Some(b'R')).nth(1).is_some()
+}
+
 impl State {
-    /// Whether several tracees of the pack run or want to. One that stands still for its tracer does not.
-    fn is_crowded(&self) -> bool {
-        let tracees = self.stuck.iter().flat_map(|stuck| &stuck.tracees);
-        tracees.filter(|pinned| procfs::state(pinned.tid) == Some(b'R')).nth(1).is_some()
+    /// The tracees of the pack.
+    fn members(&self) -> Vec<Tid> {
+        self.stuck.iter().flat_map(|stuck| stuck.tracees.keys()).copied().collect()
+    }
+
+    /// A thread is about to begin a call, so it is not in the middle of making a thread.
+    fn begins(&mut self, tid: Tid) {
+        self.parted.remove(&tid);
     }
 
     /// Whether all of a pack could be remembered after they are parted from. Of those who never begin a call it would be for
@@ -303,7 +318,7 @@ impl State {
         let has_room =
             |state: &Self| state.parted.len() + limits::PLACEMENT_THREADS_MAX < limits::PLACEMENT_PARTED_MAX;
         if !has_room(self) {
-            self.parted.retain(|parted| !parted.is_undone || may_be_making(parted.tid));
+            self.parted.retain(|tid, parted| !parted.is_undone || may_be_making(*tid));
         }
         has_room(self)
     }
@@ -311,27 +326,25 @@ impl State {
     /// Takes a thread, which stands still, into the pack if there is one.
     fn join(&mut self, tid: Tid) {
         let Some(stuck) = &mut self.stuck else { return };
-        if stuck.has(tid) {
+        if stuck.tracees.contains_key(&tid) {
             return;
         }
         // Where it may not run there, it stays where it may.
         if let Ok(pinned) = Pinned::pin(tid, stuck.to) {
-            stuck.tracees.push(pinned);
+            stuck.tracees.insert(tid, pinned);
             self.bound();
         }
     }
 
     /// A thread is gone. What it was making may be there.
     fn forget(&mut self, tid: Tid) {
-        let stuck = self.stuck.iter_mut().map(|stuck| &mut stuck.tracees);
-        for pinned in stuck.chain([&mut self.parted]) {
-            for gone in pinned.extract_if(.., |pinned| pinned.tid == tid) {
-                self.departed.retain(|departed| (departed.to, departed.before) != (gone.to, gone.before));
-                if self.departed.len() >= limits::PLACEMENT_DEPARTED_MAX {
-                    self.departed.remove(0);
-                }
-                self.departed.push(gone);
+        let stuck = self.stuck.as_mut().and_then(|stuck| stuck.tracees.remove(&tid));
+        for gone in stuck.into_iter().chain(self.parted.remove(&tid)) {
+            self.departed.retain(|departed| (departed.to, departed.before) != (gone.to, gone.before));
+            if self.departed.len() >= limits::PLACEMENT_DEPARTED_MAX {
+                self.departed.remove(0);
             }
+            self.departed.push(gone);
         }
     }
 
@@ -352,12 +365,23 @@ impl State {
 
     fn part(&mut self) {
         let Some(mut stuck) = self.stuck.take() else { return };
-        for mut pinned in stuck.tracees {
+        for (tid, mut pinned) in stuck.tracees {
             pinned.undo();
-            self.parted.retain(|parted| parted.tid != pinned.tid);
-            self.parted.push(pinned);
+            self.parted.insert(tid, pinned);
         }
         stuck.tracer.undo();
+    }
+}
+
+/// The creator of a thread that has this affinity, among those that were given it; if the creator is not known, any of them.
+fn creator_among<'p>(
+    pinned: &'p HashMap<Tid, Pinned>,
+    creator: Option<Tid>,
+    affinity: &CpuSet,
+) -> Option<&'p Pinned> {
+    match creator {
+        Some(creator) => pinned.get(&creator).filter(|pinned| pinned.to == *affinity),
+        None => pinned.values().find(|pinned| pinned.to == *affinity),
     }
 }
 
@@ -378,11 +402,7 @@ fn stick(tracee: Tid, tracer: Tid) -> Option<Stuck> {
     let to = cpu::only(cpu).ok()?;
     let mut tracee = Pinned::pin(tracee, to).ok()?;
     match Pinned::pin(tracer, to) {
-        Ok(tracer) => {
-            let mut tracees = Vec::with_capacity(limits::PLACEMENT_THREADS_MAX + 1);
-            tracees.push(tracee);
-            Some(Stuck { to, tracer, tracees })
-        }
+        Ok(tracer) => Some(Stuck { to, tracer, tracees: HashMap::from_iter([(tracee.tid, tracee)]) }),
         Err(_) => {
             tracee.undo();
             None
@@ -471,8 +491,8 @@ mod tests {
 
     #[test]
     fn who_sleeps_does_not_keep_the_place_of_others_that_are_to_be_remembered() {
-        let (sleeper, pack) = (Idle::new(), Pack::new().unwrap());
-        while may_be_making(sleeper.tid) {
+        let (sleepers, pack) = ([Idle::new(), Idle::new()], Pack::new().unwrap());
+        while sleepers.iter().any(|sleeper| may_be_making(sleeper.tid)) {
             thread::yield_now();
         }
         let is_over = Arc::new(AtomicBool::new(false));
@@ -485,16 +505,22 @@ mod tests {
         });
         let pinned =
             |tid| Pinned { tid, to: cpu::all(), before: cpu::all(), shown: cpu::all(), is_undone: true };
-        let [asleep, running] = [sleeper.tid, told.recv().unwrap()].map(pinned);
-        let not_undone = Pinned { is_undone: false, ..asleep };
+        let [asleep, other, running] = [sleepers[0].tid, sleepers[1].tid, told.recv().unwrap()].map(pinned);
+        let not_undone = Pinned { is_undone: false, ..other };
         let mut state = pack.shared.lock();
-        state.parted = vec![asleep; limits::PLACEMENT_PARTED_MAX - 2];
-        state.parted.extend([running, not_undone]);
+        // Ids that nobody can have stand for threads of which nothing can be seen.
+        let unseen = (1..).map(|number| pinned(Tid(-number)));
+        let of = |pinned: Vec<Pinned>| pinned.into_iter().map(|pinned| (pinned.tid, pinned)).collect();
+        state.parted = of(unseen
+            .clone()
+            .take(limits::PLACEMENT_PARTED_MAX - limits::PLACEMENT_THREADS_MAX - 3)
+            .collect());
+        let unseen_count = state.parted.len();
+        state.parted.extend(of(vec![asleep, running, not_undone]) as HashMap<_, _>);
         assert!(state.has_room());
-        let left = state.parted.iter().map(|parted| (parted.tid, parted.is_undone));
-        assert_eq!(left.collect::<Vec<_>>(), [(running.tid, true), (asleep.tid, false)]);
-        state.parted.clear();
-        state.parted = vec![running; limits::PLACEMENT_PARTED_MAX];
+        assert_eq!(state.parted.len(), unseen_count + 2);
+        assert!(!state.parted.contains_key(&asleep.tid));
+        state.parted.extend(of(unseen.take(limits::PLACEMENT_PARTED_MAX).collect()) as HashMap<_, _>);
         assert!(!state.has_room());
         state.parted.clear();
         is_over.store(true, Ordering::Relaxed);
@@ -509,7 +535,8 @@ mod tests {
             let before = cpu::affinity(child.tid).unwrap();
             let pack = Pack::new().unwrap();
             let now = Instant::now();
-            assert!((0..limits::PLACEMENT_STOPS_MIN).any(|_| pack.stopped(creator.tid, true, now)));
+            let sticks = |_| pack.stopped(creator.tid, false, true, now);
+            assert!((0..limits::PLACEMENT_STOPS_MIN).any(sticks));
             let to = cpu::only(cpu::last_cpu(creator.tid).unwrap()).unwrap();
             cpu::set_affinity(child.tid, &to).unwrap();
             pack.ended(creator.tid);

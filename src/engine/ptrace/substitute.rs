@@ -20,7 +20,7 @@
 //! its place. A workload that has put a filter of its own on itself is not sent on a detour, which that filter might
 //! kill it for. Before you edit, think of: a thread that dies at any point, a call that is restarted, a fork, an exec.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use super::places::{Places, Values};
 use crate::{
@@ -163,12 +163,14 @@ pub(super) struct Spaces {
     post: Option<Post>,
     /// How many filters the root has: ours and what was there before.
     filters: Option<u32>,
+    /// How many threads were sent back and may not have left.
+    sent_back: usize,
 }
 
 impl Spaces {
     pub(super) fn new(policy: Substitute) -> Self {
         let policy = if CAN_SET_ARGUMENTS { policy } else { Substitute::Off };
-        Self { policy, spaces: HashMap::new(), newest: 0, post: None, filters: None }
+        Self { policy, spaces: HashMap::new(), newest: 0, post: None, filters: None, sent_back: 0 }
     }
 
     /// Notes how many filters every process of the workload has that puts none on itself.
@@ -304,6 +306,7 @@ impl Spaces {
                 places.give_back_with_way(place);
                 return Err(error);
             }
+            self.sent_back += 1;
             return Ok(Replaced::SentBack(OnWayBack { way, place: (id, place) }));
         }
         let Some((place, values)) = places.take(copied) else { return Ok(Replaced::Refused) };
@@ -322,8 +325,14 @@ impl Spaces {
         }
     }
 
+    /// Whether a thread may be on its way back.
+    pub(super) const fn has_sent_back(&self) -> bool {
+        self.sent_back > 0
+    }
+
     /// A thread has left its way back.
     pub(super) fn leave_way(&mut self, on_way: &OnWayBack) {
+        self.sent_back = self.sent_back.saturating_sub(1);
         let (id, place) = on_way.place;
         if let Some(Space { page: Page::There(places), .. }) = self.spaces.get_mut(&id) {
             places.give_back_with_way(place);

@@ -1,11 +1,9 @@
 //! The table of tracees: which process each thread belongs to, the call that it is in, and the new threads that
 //! are held until their creators tell of them.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
+use foldhash::{HashMap, HashMapExt};
 use nix::sys::signal::{Signal, kill};
 
 use super::{
@@ -308,6 +306,9 @@ impl Tracees {
 
     /// Takes the way back that a thread was sent on and may not have left, as it stops and does so.
     pub(super) fn take_on_way(&mut self, tid: Tid) -> Option<OnWayBack> {
+        if !self.spaces.has_sent_back() {
+            return None;
+        }
         let on_way = self.known.get_mut(&tid)?.on_way.take()?;
         self.spaces.leave_way(&on_way);
         Some(on_way)

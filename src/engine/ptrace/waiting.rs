@@ -1,4 +1,6 @@
-//! How the engine hears of its tracees: everybody who has something to tell is heard before anybody is served.
+//! How the engine hears of its tracees. waitpid(2) tells of the newest first, so whoever is served at once may be back before an
+//! older one is heard, for ever: after a few that were served so, everybody who has something to tell is heard before anybody
+//! is served.
 //!
 //! A wait for any tracee walks all of them, the newest first, before it sleeps and when it wakes (some 23 ns a thread). So
 //! while there are many, the engine sleeps until a hint names a thread ([`hint`]) and asks that thread, and those that
@@ -45,6 +47,8 @@ struct Hot {
 pub(super) struct Waiting {
     /// A single thread can be asked without a walk over all.
     can_ask_one: bool,
+    /// How many were served at once since everybody was heard.
+    served_at_once: u32,
     /// Ends a wait for hints when a walk is due. `None` if hints are not used.
     alarm: Option<Alarm>,
     hot: Vec<Hot>,
@@ -64,6 +68,7 @@ impl Waiting {
         hint::set_blocked(false);
         Self {
             can_ask_one: hint::is_of_use(),
+            served_at_once: 0,
             alarm: None,
             hot: Vec::with_capacity(limits::HOT_TRACEES_MAX),
             is_settled: false,
@@ -80,7 +85,7 @@ impl Waiting {
         if is_crowded != (self.can_ask_one && crowd.count >= threshold) {
             self.change_way();
         }
-        if self.alarm.is_some() { self.hear_crowd(crowd, round) } else { hear_few(crowd, round) }
+        if self.alarm.is_some() { self.hear_crowd(crowd, round) } else { self.hear_few(crowd, round) }
     }
 
     /// Begins to use hints, or ends that.
@@ -204,6 +209,33 @@ impl Waiting {
         Ok(())
     }
 
+    /// Sleeps until anybody has something to tell, and once in a while hears all. A walk costs little.
+    fn hear_few(&mut self, crowd: Crowd, round: &mut Round) -> io::Result<bool> {
+        let first = match crowd {
+            Crowd { held_poll: Some(_), .. } => ptrace::poll(),
+            Crowd { may_be_called: true, .. } => ptrace::wait_or_signal(),
+            Crowd { .. } => ptrace::wait().map(Some),
+        };
+        match first? {
+            Some(Waited::NoTracees) => return Ok(false),
+            Some(first) => push(round, first),
+            None => crowd.held_poll.map_or((), thread::sleep),
+        }
+        if crowd.count > 1 && self.served_at_once < limits::SERVED_AT_ONCE_MAX {
+            self.served_at_once += 1;
+            return Ok(true);
+        }
+        self.served_at_once = 0;
+        // Nobody is made to wait here, and each thread can be heard once, so this ends.
+        while !round.is_empty() && crowd.count > 1 {
+            match ptrace::poll()? {
+                None | Some(Waited::NoTracees) => break,
+                Some(waited) => push(round, waited),
+            }
+        }
+        Ok(true)
+    }
+
     /// A thread has been heard.
     fn note(&mut self, waited: &Waited) {
         let Waited::Stopped(stop, _) = waited else { return };
@@ -219,28 +251,6 @@ impl Waiting {
         }
         self.hot.push(Hot { tid, misses: 0 });
     }
-}
-
-/// Sleeps until anybody has something to tell, and then hears all. A walk costs little.
-fn hear_few(crowd: Crowd, round: &mut Round) -> io::Result<bool> {
-    let first = match crowd {
-        Crowd { held_poll: Some(_), .. } => ptrace::poll(),
-        Crowd { may_be_called: true, .. } => ptrace::wait_or_signal(),
-        Crowd { .. } => ptrace::wait().map(Some),
-    };
-    match first? {
-        Some(Waited::NoTracees) => return Ok(false),
-        Some(first) => push(round, first),
-        None => crowd.held_poll.map_or((), thread::sleep),
-    }
-    // Nobody is made to wait here, and each thread can be heard once, so this ends.
-    while !round.is_empty() && crowd.count > 1 {
-        match ptrace::poll()? {
-            None | Some(Waited::NoTracees) => break,
-            Some(waited) => push(round, waited),
-        }
-    }
-    Ok(true)
 }
 
 fn push(round: &mut Round, waited: Waited) {
