@@ -166,11 +166,14 @@ pub const PLACEMENT_CROWDED_LOOKS_MAX: u32 = 2;
 /// another CPU adds 25 to 40 us to a stop wherever that was measured.
 pub const PLACEMENT_DENSE_GAP_US_MAX: u64 = 100;
 
-/// How long it is tried then how they go without a pack.
+/// How long it is tried then how they go without a pack, and how long they have to have been in one before.
 pub const PLACEMENT_TRIAL_MS: u64 = 20;
 
 /// The stops of a pack in a given time, in percent of those without one, above which several that want to run are kept together.
 pub const PLACEMENT_GAIN_PERCENT_MIN: u64 = 110;
+
+/// The stops of one thread without a pack, in percent of those in it, above which nobody is kept together.
+pub const PLACEMENT_LOSS_PERCENT_MAX: u64 = 200;
 
 /// How long no pack is tried after the first one of which several wanted to run; after each further one it is twice as long, up to
 /// [`PLACEMENT_PAUSE_MS`].

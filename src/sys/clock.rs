@@ -11,11 +11,14 @@ pub fn wall_ns() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The wall-clock time of a moment that has passed, as [`wall_ns`] would have told it if the clock was not set since.
+/// The wall-clock time of a moment that has passed, as [`wall_ns`] would have told it if the clock was not set since, or
+/// somewhat earlier.
 #[must_use]
 pub fn wall_ns_at(moment: Instant) -> u64 {
+    // In this order: whatever comes between the two makes it earlier, never later than it was.
+    let now_ns = wall_ns();
     let ago = u64::try_from(moment.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    wall_ns().saturating_sub(ago)
+    now_ns.saturating_sub(ago)
 }
 
 /// Monotonic time (`CLOCK_MONOTONIC`) in nanoseconds, by which processes of one machine can compare moments.

@@ -116,7 +116,7 @@ impl Pack {
         if is_at_entry {
             state.begins(tid);
         }
-        let step = state.placement.stopped(is_known, at);
+        let step = state.placement.stopped(tid, is_known, at);
         if step != Step::Stick {
             if is_known && state.placement.is_hot() {
                 state.join(tid);
@@ -191,7 +191,8 @@ impl Pack {
             && let Some(pinned) = creator_among(&stuck.tracees, creator, &affinity)
         {
             let born = Pinned { tid, ..*pinned };
-            stuck.tracees.insert(tid, born);
+            // One that was not told of until now may have been taken in by itself.
+            stuck.tracees.entry(tid).or_insert(born);
             state.bound();
             return;
         }
@@ -233,7 +234,7 @@ impl Pack {
         // What it was making has ended with its old program.
         state.begins(former);
         state.begins(tid);
-        state.placement.stopped(false, at);
+        state.placement.stopped(tid, false, at);
     }
 
     /// Parts the pack if there is one: its threads are about to be let go.

@@ -9,12 +9,17 @@
 //! once, which looks every [`limits::PLACEMENT_LOOK_MS`] find out. While they do little between two stops, they may still be better
 //! off on one CPU, which depends on what waking another costs on this machine. That is tried out: their stops are counted for a
 //! moment without a pack, and compared with those in it. If there were fewer, several are kept together for a while, as long as
-//! they go on to stop so often. A pack that lasts is parted now and then too, so that the kernel can choose another CPU: it
+//! they go on to stop so often, unless one of them, which does more between its stops than the others, got on much better
+//! without. A pack that lasts is parted now and then too, so that the kernel can choose another CPU: it
 //! cannot move a thread that has only one.
 
 use std::time::{Duration, Instant};
 
-use crate::limits;
+use foldhash::HashMap;
+
+use crate::{limits, sys::Tid};
+
+const TRIAL: Duration = Duration::from_millis(limits::PLACEMENT_TRIAL_MS);
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub(super) struct Placement {
     pace: Option<Pace>,
     /// The pace that a pack had which was parted because several wanted to run: how it goes without one is being tried.
     crowded_pace: Option<Pace>,
+    /// The stops of each thread, in the time of [`Self::pace`] and, during a trial, in that of [`Self::crowded_pace`].
+    by_thread: HashMap<Tid, ByThread>,
     /// Packs that were parted for that and left so, one after the other.
     crowds: u32,
     /// Until then several that want to run are kept together: without a pack they were slower.
@@ -61,6 +68,13 @@ struct Pace {
     took: Duration,
 }
 
+/// The stops of one thread.
+#[derive(Debug, Default)]
+struct ByThread {
+    stuck: u32,
+    free: u32,
+}
+
 impl Pace {
     const fn from(since: Instant) -> Self {
         Self { stops: 0, since, took: Duration::ZERO }
@@ -71,23 +85,28 @@ impl Pace {
         self.took = at.saturating_duration_since(self.since);
     }
 
+    /// The same, of all the time until then.
+    fn until(self, at: Instant) -> Self {
+        Self { took: at.saturating_duration_since(self.since), ..self }
+    }
+
     /// Whether there was little to do between two stops, until then.
     fn is_dense(&self, at: Instant) -> bool {
         let gap_max = Duration::from_micros(limits::PLACEMENT_DENSE_GAP_US_MAX);
         at.saturating_duration_since(self.since) <= self.stops * gap_max
     }
 
-    /// Whether this one is faster than another by so much that it is worth keeping.
-    fn is_well_above(&self, other: &Self) -> bool {
+    /// Whether this one is more than so many percent of another.
+    fn is_above(&self, other: &Self, percent: u64) -> bool {
         let [mine, theirs] =
             [(self, other), (other, self)].map(|(one, two)| u128::from(one.stops) * two.took.as_nanos());
-        mine * 100 > theirs * u128::from(limits::PLACEMENT_GAIN_PERCENT_MIN)
+        mine * 100 > theirs * u128::from(percent)
     }
 }
 
 impl Placement {
     /// A thread has stopped, which may be stuck if it `is_known`.
-    pub(super) fn stopped(&mut self, is_known: bool, at: Instant) -> Step {
+    pub(super) fn stopped(&mut self, tid: Tid, is_known: bool, at: Instant) -> Step {
         let gap_max = Duration::from_micros(limits::PLACEMENT_GAP_US_MAX);
         let goes_on = self.last.is_some_and(|before| at.saturating_duration_since(before) <= gap_max);
         self.last = Some(at);
@@ -95,13 +114,19 @@ impl Placement {
         for pace in [&mut self.recent, &mut self.pace].into_iter().flatten() {
             pace.stop(at);
         }
-        self.end_trial(at);
+        if self.is_stuck {
+            self.by_thread.entry(tid).or_default().stuck += 1;
+        } else if self.crowded_pace.is_some() {
+            self.by_thread.entry(tid).or_default().free += 1;
+            self.end_trial(at);
+        }
         let may_be_tried = self.not_before.is_none_or(|not_before| at >= not_before);
         if self.is_stuck || !is_known || !self.is_hot() || !may_be_tried {
             return Step::Stay;
         }
         (self.is_stuck, self.not_before, self.looks) = (true, None, 0);
         (self.recent, self.pace) = (Some(Pace { stops: 1, ..Pace::from(at) }), Some(Pace::from(at)));
+        self.by_thread.clear();
         Step::Stick
     }
 
@@ -113,6 +138,7 @@ impl Placement {
     /// A thread is about to make a call that shows where it is placed.
     pub(super) fn shown(&mut self) -> Step {
         // Who asks for its CPUs is often about to use them.
+        self.is_kept_until = None;
         self.refuse_for(limits::PLACEMENT_SHOWN_PAUSE_MS)
     }
 
@@ -146,10 +172,14 @@ impl Placement {
         let recent = self.recent.replace(Pace::from(at));
         if !is_dense {
             self.pace = Some(Pace::from(at));
+            self.by_thread.clear();
         }
-        if self.crowded.count_ones() >= limits::PLACEMENT_CROWDED_LOOKS_MAX {
+        let is_often_crowded = self.crowded.count_ones() >= limits::PLACEMENT_CROWDED_LOOKS_MAX;
+        let pace = self.pace.map(|pace| pace.until(at)).filter(|_| is_dense);
+        // What is to be compared has to have lasted.
+        if is_often_crowded && pace.is_none_or(|pace| pace.took >= TRIAL) {
             self.crowded = 0;
-            self.crowded_pace = self.pace.replace(Pace::from(at)).filter(|_| is_dense);
+            (self.crowded_pace, self.pace) = (pace, Some(Pace::from(at)));
             let pause_ms = if is_dense { limits::PLACEMENT_TRIAL_MS } else { self.next_pause_ms() };
             self.pause(at, pause_ms);
             return self.part();
@@ -174,11 +204,17 @@ impl Placement {
 
     /// Compares how it goes without a pack, if that was tried long enough.
     fn end_trial(&mut self, at: Instant) {
-        let trial = Duration::from_millis(limits::PLACEMENT_TRIAL_MS);
-        let Some(free) = self.pace.filter(|pace| pace.took >= trial) else { return };
+        let Some(free) = self.pace.filter(|pace| pace.took >= TRIAL) else { return };
         let Some(stuck) = self.crowded_pace.take() else { return };
+        let is_held_back = self.by_thread.values().any(|thread| {
+            thread.stuck > 0
+                && thread.free >= limits::PLACEMENT_STOPS_MIN
+                && Pace { stops: thread.free, ..free }
+                    .is_above(&Pace { stops: thread.stuck, ..stuck }, limits::PLACEMENT_LOSS_PERCENT_MAX)
+        });
+        let is_faster = stuck.is_above(&free, limits::PLACEMENT_GAIN_PERCENT_MIN);
         // Who has done something else meanwhile has shown nothing.
-        if free.took < 2 * trial && stuck.is_well_above(&free) {
+        if free.took < 2 * TRIAL && is_faster && !is_held_back {
             self.crowds = 0;
             self.is_kept_until = Some(at + Duration::from_millis(limits::PLACEMENT_PAUSE_MS));
         } else {
@@ -220,7 +256,7 @@ mod tests {
 
         fn call_after(&mut self, gap: Duration) -> Step {
             self.now += gap;
-            self.placement.stopped(true, self.now)
+            self.placement.stopped(Tid(1), true, self.now)
         }
 
         fn look(&mut self, is_crowded: bool) -> Step {
@@ -249,7 +285,7 @@ mod tests {
     fn who_is_not_known_yet_is_not_stuck() {
         let mut trial = Trial::new();
         for _ in 0..100 {
-            assert_eq!(trial.placement.stopped(false, trial.now), Step::Stay);
+            assert_eq!(trial.placement.stopped(Tid(1), false, trial.now), Step::Stay);
         }
         assert_eq!(trial.call(), Step::Stick);
     }
@@ -296,7 +332,8 @@ mod tests {
         let mut trial = Trial::stuck();
         let looks = [false, true].into_iter().chain([false; 8]).chain([true; 2]);
         let steps = looks.map(|is_crowded| {
-            for _ in 0..10 {
+            let end = trial.now + Duration::from_millis(limits::PLACEMENT_LOOK_MS);
+            while trial.now < end {
                 assert_eq!(trial.call_after(gap), Step::Stay);
             }
             trial.look(is_crowded)
@@ -345,6 +382,36 @@ mod tests {
             trial.call_after(Duration::from_micros(limits::PLACEMENT_DENSE_GAP_US_MAX));
         }
         assert!(trial.placement.may_part_crowd(trial.now), "it was long ago");
+    }
+
+    #[test]
+    fn several_that_want_to_run_are_let_go_if_one_of_them_is_held_back_by_the_others() {
+        for (free, is_kept) in [(1, true), (3, false)] {
+            let mut trial = Trial::stuck();
+            let us = Duration::from_micros(20);
+            let look = |trial: &mut Trial, stops| {
+                (0..stops).for_each(|_| {
+                    trial.placement.stopped(Tid(2), true, trial.now);
+                });
+                let end = trial.now + Duration::from_millis(limits::PLACEMENT_LOOK_MS);
+                while trial.now < end && trial.call_after(us) == Step::Stay {}
+                trial.look(true)
+            };
+            while look(&mut trial, 10) == Step::Stay {}
+            // The first is at half its speed, the other as quick as before or three times as quick.
+            let us = 2 * us;
+            let tried = trial.now + Duration::from_millis(limits::PLACEMENT_TRIAL_MS);
+            while trial.now < tried {
+                for call in 0..100 {
+                    if call < 8 * free {
+                        trial.placement.stopped(Tid(2), true, trial.now);
+                    }
+                    trial.call_after(us);
+                }
+            }
+            trial.call_after(us);
+            assert_eq!(!trial.placement.may_part_crowd(trial.now), is_kept, "{free}");
+        }
     }
 
     #[test]
