@@ -10,8 +10,8 @@
 //! off on one CPU, which depends on what waking another costs on this machine. That is tried out: their stops are counted for a
 //! moment without a pack, and compared with those in it. If there were fewer, several are kept together for a while, as long as
 //! they go on to stop so often, unless one of them, which does more between its stops than the others, got on much better
-//! without. A pack that lasts is parted now and then too, so that the kernel can choose another CPU: it
-//! cannot move a thread that has only one.
+//! without. A pack that lasts is parted now and then too, so that the kernel can choose another CPU: it cannot move a thread that
+//! has only one.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ pub(super) struct Placement {
     pace: Option<Pace>,
     /// The pace that a pack had which was parted because several wanted to run: how it goes without one is being tried.
     crowded_pace: Option<Pace>,
-    /// The stops of each thread, in the time of [`Self::pace`] and, during a trial, in that of [`Self::crowded_pace`].
+    /// The stops of each thread, in the same times: while there was little to do in the pack, and in the trial.
     by_thread: HashMap<Tid, ByThread>,
     /// Packs that were parted for that and left so, one after the other.
     crowds: u32,
